@@ -1,0 +1,162 @@
+"""The commands behind ``airflow oauth-guard``, and ``airflow-oauth-guard`` for Airflow 3.1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_oauth_guard.domain.clock import parse_instant, words
+from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.domain.incidents import About
+from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError
+from airflow_oauth_guard.grants.settings import DEFAULT_MARGIN
+from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.metadata import connection_types
+from airflow_oauth_guard.store.records import Enrollment
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.store.store import Store
+
+CONN_TYPE_PREFIX = "oauth_guard_"
+
+
+def main() -> None:
+    """``airflow-oauth-guard``: the same commands where Airflow (3.1) does not take them from providers."""
+    from airflow_oauth_guard.cli.definition import COMMANDS
+
+    parser = argparse.ArgumentParser(prog="airflow-oauth-guard", description="Guarded OAuth credentials")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = commands.add_parser(command.name, help=command.help, description=command.description)
+        for arg in command.args:
+            arg.add_to_parser(subparser)
+        subparser.set_defaults(func=command.func)
+    args = parser.parse_args()
+    args.func(args)
+
+
+def import_tokens(args: argparse.Namespace) -> None:
+    """Read credentials and store their tokens; all or none."""
+    with _clear_errors():
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text(encoding="utf-8")
+        enrollments = read_credentials(text)
+        store = _store()
+        for enrollment in enrollments:
+            stored = store.credentials.import_tokens(
+                enrollment, utcnow(), Observer(task_id="airflow oauth-guard import")
+            )
+            print(f"{stored.conn_id}: generation {stored.generation}, {stored.status.value}")  # noqa: T201
+
+
+def status(args: argparse.Namespace) -> None:
+    """Print the roster."""
+    with _clear_errors():
+        rows = roster(_store())
+        if args.json:
+            print(json.dumps(rows, indent=2))  # noqa: T201
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("credential", "class", "status", "life left", "what is open", "evidence")
+        for row in rows:
+            table.add_row(*(str(row[key] or "") for key in ROSTER_KEYS))
+        Console().print(table)
+
+
+ROSTER_KEYS = ("conn_id", "connection_class", "status", "life_left", "incident", "evidence")
+
+
+def roster(store: Store) -> list[dict[str, Any]]:
+    """Every guarded credential as plain values."""
+    now = utcnow()
+    open_ones = {incident.name: incident for incident in store.incidents.open_ones(About.CREDENTIAL)}
+    rows = []
+    for credential in store.credentials.roster():
+        incident, latest = open_ones.get(credential.conn_id), store.credentials.latest_evidence(credential)
+        rows.append(
+            {
+                "conn_id": credential.conn_id,
+                "connection_class": credential.connection_class,
+                "status": credential.status.value,
+                "generation": credential.generation,
+                "life_left": words(credential.life.remaining(now)),
+                "incident": incident.kind.value if incident else None,
+                "evidence": latest.sentence() if latest else None,
+            }
+        )
+    return rows
+
+
+_KEYS = frozenset({"conn_id", "connection_class", "access_token", "refresh_token", "expires_at"})
+
+
+def read_credentials(text: str) -> list[Enrollment]:
+    """Check what is to be imported, all of it, before anything is stored.
+
+    Raises:
+        ConfigurationError: Naming the entry and the key that is wrong; never repeating a token.
+    """
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        # The parser's message names a position and quotes nothing.
+        raise ConfigurationError(f"The input is not JSON: {error}") from error
+    entries = [entries] if isinstance(entries, Mapping) else entries
+    if not isinstance(entries, list) or not entries:
+        raise ConfigurationError("The input holds no credentials; write a JSON list of objects.")
+    return [_enrollment(entry, position) for position, entry in enumerate(entries, start=1)]
+
+
+def _enrollment(entry: Any, position: int) -> Enrollment:
+    if not isinstance(entry, Mapping):
+        raise ConfigurationError(f"Credential {position} is a {type(entry).__name__}; write an object.")
+    where = f"Credential {position} (`{entry.get('conn_id', 'no conn_id')}`)"
+    if unknown := entry.keys() - _KEYS:
+        raise ConfigurationError(f"{where}: unknown key `{min(unknown)}`; known are {', '.join(sorted(_KEYS))}.")
+    for key, value in entry.items():
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"{where}: `{key}` is not text.")
+    classes = sorted(conn_type.removeprefix(CONN_TYPE_PREFIX) for conn_type in connection_types())
+    if "conn_id" not in entry:
+        raise ConfigurationError(f"{where}: `conn_id` is missing.")
+    if entry.get("connection_class") not in classes:
+        raise ConfigurationError(f"{where}: `connection_class` must be one of {', '.join(classes)}.")
+    if "access_token" not in entry and "refresh_token" not in entry:
+        raise ConfigurationError(f"{where}: neither `access_token` nor `refresh_token` is there.")
+    expires_at = (
+        parse_instant(entry["expires_at"], f"expires_at of {entry['conn_id']}") if "expires_at" in entry else None
+    )
+    return Enrollment(
+        conn_id=entry["conn_id"],
+        connection_class=entry["connection_class"],
+        client_key="",
+        margin=DEFAULT_MARGIN,
+        access_token=entry.get("access_token", ""),
+        refresh_token=entry.get("refresh_token", ""),
+        expires_at=expires_at,
+    )
+
+
+def _store() -> Store:
+    # Outside a task Airflow looks a connection up in its own database only for a process that says it is a server.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    return get_store()
+
+
+class _clear_errors:  # noqa: N801 - reads as a statement
+    """One line on standard error and exit code 1, instead of a traceback, for what we can name."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (OAuthGuardError, OSError)):
+            print(f"airflow oauth-guard: {error}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(1) from None

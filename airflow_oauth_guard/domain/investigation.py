@@ -1,0 +1,275 @@
+"""A refresh failed: what to look at next, and what may be concluded from what was seen.
+
+Pure: the evidence collected so far goes in, the next step or the conclusion comes out. So a worker, a trigger and a
+restarted task continue alike, and every conclusion names the evidence it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from airflow_oauth_guard.domain.clock import words
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Subject, Verdict
+
+SKEW_LIMIT = timedelta(minutes=5)
+"""Assertions and tokens are commonly judged with a few minutes of leeway; beyond it a clock can fake a death."""
+
+SIBLING_WINDOW = timedelta(days=7)
+"""How long a success of another credential of the same client vouches for a request's form."""
+
+
+class Step(str, Enum):
+    """What to look at next."""
+
+    PROBE = "probe"
+    CONTROL = "control"
+    REFRESH = "refresh"
+    WAIT = "wait"
+
+
+class Owner(str, Enum):
+    """Whose job it is."""
+
+    NOBODY = "nobody; time may cure it"
+    CODE = "the owner of this connection's settings and the code that uses them"
+    APP = "the owner of the OAuth app at the provider"
+    ACCOUNT = "the owner of the account at the provider"
+    PERSON = "a person; the evidence does not decide"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything an investigation knows.
+
+    ``evidence`` is in order of time and starts with the failed refresh that raised the question.
+    """
+
+    evidence: Sequence[Evidence]
+    generation: int
+    """The newest token generation, re-read now."""
+    has_probe: bool
+    sends_token: bool
+    """Whether the grant sends a token that the provider could judge; without one nothing can be proven dead."""
+    shape_proven: bool
+    """This request's shape has succeeded for this credential, or lately for a sibling of the same client."""
+    lost_answer: bool
+    """A refresh of this generation may have been processed without its answer reaching us."""
+    pause: timedelta
+    """How long to wait before a second look counts."""
+    give_up_at: datetime
+
+    def of(self, kind: Kind) -> list[Evidence]:
+        return [item for item in self.evidence if item.kind is kind]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the evidence teaches, together."""
+
+    finding: Finding
+    subject: Subject
+    verdict: Verdict
+    explanation: str
+    owner: Owner
+    rests_on: tuple[int, ...]
+    access_token: Verdict
+    """What the probes proved about the access token."""
+    access_token_rests_on: tuple[int, ...] = ()
+    missing: tuple[str, ...] = ()
+    """The conditions of a proven death that are not met."""
+
+
+def next_step(case: Case, now: datetime) -> Step | Conclusion:
+    """The next look that could teach something, or the conclusion when nothing is left to look at or time is up."""
+    refreshes, probes, controls = case.of(Kind.REFRESH), case.of(Kind.PROBE), case.of(Kind.CONTROL)
+    latest = refreshes[-1]
+    if latest.verdict is Verdict.LIVE or now >= case.give_up_at:
+        return conclude(case)
+    if case.has_probe and not probes:
+        return Step.PROBE
+    rejected_once = len(probes) == 1 and probes[0].finding is Finding.ACCESS_TOKEN_DEAD
+    if latest.finding in TRANSIENT:
+        # The provider judged nothing; asking it again is the next cycle's work.
+        return _after_pause(probes[0], case, now, Step.PROBE) if rejected_once else conclude(case)
+    if case.sends_token and not controls:
+        return Step.CONTROL
+    if rejected_once:
+        return _after_pause(probes[0], case, now, Step.PROBE)
+    if len(refreshes) == 1:
+        return _after_pause(latest, case, now, Step.REFRESH)
+    return conclude(case)
+
+
+def _after_pause(previous: Evidence, case: Case, now: datetime, step: Step) -> Step:
+    return step if now - previous.observed_at >= case.pause else Step.WAIT
+
+
+def conclude(case: Case) -> Conclusion:
+    """Say what the evidence proves, what it does not, and whose job it is."""
+    access_token, token_proof = _access_token(case)
+    finding, subject, verdict, explanation, owner, missing = _about_the_grant(case)
+    return Conclusion(
+        finding=finding,
+        subject=subject,
+        verdict=verdict,
+        explanation=explanation + _access_token_clause(case, access_token),
+        owner=owner,
+        rests_on=tuple(item.id for item in case.evidence if item.id is not None),
+        access_token=access_token,
+        access_token_rests_on=token_proof,
+        missing=missing,
+    )
+
+
+def _access_token(case: Case) -> tuple[Verdict, tuple[int, ...]]:
+    """Dead only by two token-specific rejections with a pause between them and no sign of life since."""
+    probes = case.of(Kind.PROBE)
+    if probes and probes[-1].verdict is Verdict.LIVE:
+        return Verdict.LIVE, ()
+    last_live = max((i for i, probe in enumerate(probes) if probe.verdict is Verdict.LIVE), default=-1)
+    rejections = [
+        probe
+        for probe in probes[last_live + 1 :]
+        if probe.finding is Finding.ACCESS_TOKEN_DEAD and probe.generation == case.generation
+    ]
+    if len(rejections) >= 2 and rejections[-1].observed_at - rejections[0].observed_at >= case.pause:
+        return Verdict.DEAD, tuple(item.id for item in rejections if item.id is not None)
+    return Verdict.OPEN, ()
+
+
+def _access_token_clause(case: Case, verdict: Verdict) -> str:
+    probes = case.of(Kind.PROBE)
+    if verdict is Verdict.LIVE:
+        return " The access token is alive: a probe was answered."
+    if verdict is Verdict.DEAD:
+        return " The access token is proven rejected, twice with a pause between."
+    if probes:
+        return f" What the probe taught about the access token: {probes[-1].reading.explanation}."
+    return " The access token was not probed: the connection has no probe URL." if not case.has_probe else ""
+
+
+_Judgement = tuple[Finding, Subject, Verdict, str, Owner, tuple[str, ...]]
+
+
+def _about_the_grant(case: Case) -> _Judgement:
+    latest = case.of(Kind.REFRESH)[-1]
+    said = latest.sentence()
+    if latest.verdict is Verdict.LIVE:
+        return (
+            Finding.LIVE,
+            Subject.GRANT,
+            Verdict.LIVE,
+            "A later refresh succeeded; nothing is wrong.",
+            Owner.NOBODY,
+            (),
+        )
+    if latest.finding in TRANSIENT:
+        wait = f", which asks us to wait {words(latest.retry_after)}" if latest.retry_after else ""
+        return (
+            *(latest.finding, Subject.PROVIDER, Verdict.OPEN),
+            f"The provider could not be asked ({said}{wait}); nothing is known against this credential.",
+            *(Owner.NOBODY, ()),
+        )
+    if case.lost_answer:
+        return (
+            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
+            (
+                "An earlier refresh may have been processed without its answer reaching us, so a rejection of the "
+                f"stored token proves nothing ({said})."
+            ),
+            *(Owner.PERSON, ("an earlier refresh has no answer",)),
+        )
+    return _by_control(case, latest) or _by_four_conditions(case, latest)
+
+
+def _by_control(case: Case, latest: Evidence) -> _Judgement | None:
+    """The bogus-token control: the same complaint about a made-up token means ours was never looked at."""
+    controls = case.of(Kind.CONTROL)
+    same = bool(controls) and controls[-1].answer_id == latest.answer_id
+    said = latest.sentence()
+    if latest.finding is Finding.CLIENT_MISCONFIGURED:
+        return (
+            *(Finding.CLIENT_MISCONFIGURED, Subject.CLIENT, Verdict.DEAD if same else Verdict.OPEN),
+            f"The provider refuses our app, not this grant ({said}).",
+            *(Owner.APP, ()),
+        )
+    if same and latest.finding is not Finding.GRANT_DEAD:
+        fields = ", ".join(latest.shape.parameters) if latest.shape else "unknown"
+        sent = f"grant_type `{latest.shape.grant_type}`, parameters {fields}" if latest.shape else "unknown"
+        return (
+            *(Finding.REQUEST_MALFORMED, Subject.REQUEST, Verdict.DEAD),
+            (
+                f"Our request is wrong: a made-up token earned the same answer ({said}), so the grant was never "
+                f"looked at. Sent: {sent}. Check that the connection's type is the class this provider wants."
+            ),
+            *(Owner.CODE, ()),
+        )
+    if latest.finding in (Finding.REQUEST_MALFORMED, Finding.SCOPE_INSUFFICIENT):
+        return (
+            *(latest.finding, Subject.REQUEST, Verdict.OPEN),
+            f"The provider complains about our request, not about the grant ({said}).",
+            *(Owner.CODE, ()),
+        )
+    if latest.finding is Finding.ACCOUNT_ACTION:
+        return (
+            *(Finding.ACCOUNT_ACTION, Subject.GRANT, Verdict.OPEN),
+            f"The provider wants something done in the account ({said}).",
+            *(Owner.ACCOUNT, ()),
+        )
+    return None
+
+
+def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
+    """A grant is dead when all four conditions hold; else the explanation names what is missing."""
+    said = latest.sentence()
+    if latest.finding is not Finding.GRANT_DEAD:
+        return (
+            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
+            f"The answer decides nothing ({said}).",
+            *(Owner.PERSON, ("the provider said that the grant is invalid",)),
+        )
+    if not case.sends_token:
+        return (
+            *(Finding.UNKNOWN, Subject.CLIENT, Verdict.OPEN),
+            f"The provider rejects our own assertion or settings ({said}); this class has no grant that could die.",
+            *(Owner.CODE, ("this class has no grant of its own",)),
+        )
+    missing = tuple(_missing(case))
+    if missing:
+        return (
+            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
+            f"The grant may be dead ({said}), but that is not proven: {'; '.join(missing)}.",
+            *(Owner.PERSON, missing),
+        )
+    return (
+        *(Finding.GRANT_DEAD, Subject.GRANT, Verdict.DEAD),
+        (
+            f"The grant is dead: {said}, twice with a pause between, from a request whose form is proven, "
+            "with the newest token."
+        ),
+        *(Owner.ACCOUNT, ()),
+    )
+
+
+def _missing(case: Case) -> list[str]:
+    refreshes, controls = case.of(Kind.REFRESH), case.of(Kind.CONTROL)
+    latest, missing = refreshes[-1], []
+    if not (case.shape_proven or _told_apart(latest, controls)):
+        made_up = "a made-up token earned the same answer" if controls else "no control was answered"
+        missing.append(f"this form of request has never succeeded for this client, and {made_up}")
+    if latest.generation != case.generation:
+        missing.append(f"generation {latest.generation} was sent, but {case.generation} is the newest")
+    agreeing = [item for item in refreshes if item.answer_id == latest.answer_id and item.generation == case.generation]
+    if len(agreeing) < 2 or latest.observed_at - agreeing[0].observed_at < case.pause:
+        missing.append("the same answer was not given again after a pause")
+    if latest.skew is not None and abs(latest.skew) > SKEW_LIMIT:
+        missing.append(f"our clock and the provider's are {words(latest.skew)} apart")
+    return missing
+
+
+def _told_apart(latest: Evidence, controls: Sequence[Evidence]) -> bool:
+    """Both were judged as grants, and differently: then ours was looked at."""
+    return any(control.finding is Finding.GRANT_DEAD and control.answer_id != latest.answer_id for control in controls)

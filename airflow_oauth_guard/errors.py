@@ -1,0 +1,63 @@
+"""Every error this package raises.
+
+::
+
+    OAuthGuardError
+    ├── ConfigurationError            somebody has to change a setting
+    │   ├── ConnectionFieldError      ... a field of a connection; names the field
+    │   ├── StoreConfigurationError   ... the store's address, key or version
+    │   └── NaiveDatetimeError        ... an instant without a time zone
+    ├── NotRegisteredError            a credential, source or investigation nobody told us about
+    ├── CredentialUnusableError       there is no token a consumer may use; never read it as "no data"
+    ├── UnprovenTransitionError       a status change whose evidence does not carry it
+    └── NeedsAPersonError             the guard did its work and somebody has to act
+
+What a provider may normally answer ("no", "later", nothing at all) is a value, not an error.
+"""
+
+from __future__ import annotations
+
+
+class OAuthGuardError(Exception):
+    """The root: catch it to catch everything this package raises."""
+
+
+class ConfigurationError(OAuthGuardError):
+    """A setting is missing or wrong; retrying cannot help."""
+
+
+class ConnectionFieldError(ConfigurationError):
+    """One field of one connection is missing or wrong."""
+
+    def __init__(self, conn_id: str, field: str, problem: str) -> None:
+        super().__init__(f"Connection `{conn_id}`: field `{field}` {problem}")
+        self.conn_id = conn_id
+        self.field = field
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[ConnectionFieldError], tuple[str, str, str]]:
+        return type(self), (self.conn_id, self.field, self.problem)
+
+
+class StoreConfigurationError(ConfigurationError):
+    """The store cannot be opened as configured."""
+
+
+class NaiveDatetimeError(ConfigurationError):
+    """An instant came without a time zone, so nobody can say when it was."""
+
+
+class NotRegisteredError(OAuthGuardError):
+    """The name means nothing to the store."""
+
+
+class CredentialUnusableError(OAuthGuardError):
+    """No token may be handed out; the message carries the evidence and the next step."""
+
+
+class UnprovenTransitionError(OAuthGuardError):
+    """The evidence offered does not carry the status change it was offered for."""
+
+
+class NeedsAPersonError(OAuthGuardError):
+    """Work ended as designed and left something only a person can do."""

@@ -1,0 +1,460 @@
+"""What every connection class's hook does: bind connection, grant and probe, and leave evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from airflow_oauth_guard.domain.answers import (
+    Answer,
+    HttpAnswer,
+    NoAnswer,
+    answer_id,
+    read_probe_answer,
+    retry_after,
+)
+from airflow_oauth_guard.domain.clock import clock_skew, words
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
+from airflow_oauth_guard.domain.schedule import next_attempt
+from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.errors import ConfigurationError, CredentialUnusableError
+from airflow_oauth_guard.grants.flow import Grant, HttpRequest, Outcome
+from airflow_oauth_guard.grants.probe import probe_request
+from airflow_oauth_guard.grants.settings import GrantSettings, read_settings
+from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.hooks.forms import form_widgets, ui_field_behaviour
+from airflow_oauth_guard.hooks.transport import send, utcnow
+from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
+
+if TYPE_CHECKING:
+    import requests
+    from airflow.sdk import Connection
+
+    from airflow_oauth_guard.store.store import Store
+
+Result = TypeVar("Result")
+
+LEASE_OVER_DEADLINE = timedelta(seconds=60)
+"""A lease outlives the longest call by this much, so that it never runs out under a living holder."""
+
+DIRECTLY_GIVEN = {"host": "token_url", "login": "client_id", "password": "client_secret"}
+"""Airflow's own connection fields and what they mean here."""
+
+
+class Refreshed(str, Enum):
+    """How asking for a new access token ended."""
+
+    RENEWED = "renewed"
+    FRESH = "fresh"
+    """Nothing was sent: the token has life enough."""
+    BUSY = "busy"
+    """Nothing was sent: another process is refreshing it."""
+    HELD = "held"
+    """Nothing was sent: it is not yet time to ask again."""
+    FAILED = "failed"
+    """A question was raised; the status is as it was."""
+
+
+@dataclass(frozen=True)
+class RefreshResult:
+    conn_id: str
+    outcome: Refreshed
+    explanation: str
+    evidence: Evidence | None = None
+
+    @property
+    def is_transient(self) -> bool:
+        return self.evidence is not None and self.evidence.finding in TRANSIENT
+
+
+class OAuthGuardHook(BaseHook):
+    """The hook behind every ``oauth_guard_*`` connection. Subclasses say which grant it carries.
+
+    Args:
+        oauth_guard_conn_id: The Airflow connection.
+        connection: The connection itself where the caller has it, as a trigger does.
+    """
+
+    conn_name_attr: ClassVar[str] = "oauth_guard_conn_id"
+    default_conn_name: ClassVar[str] = "oauth_guard_default"
+    conn_type: ClassVar[str]
+    hook_name: ClassVar[str]
+    grant_class: ClassVar[type[Grant]]
+
+    def __init__(
+        self, oauth_guard_conn_id: str = default_conn_name, connection: Connection | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.oauth_guard_conn_id = oauth_guard_conn_id
+        self._connection = connection
+        self._grant: Grant | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give each hook the form methods that Airflow before 3.2 looks for in the class itself, not above it.
+
+        Newer releases read the same form from ``provider.yaml`` and never call them.
+        """
+        super().__init_subclass__(**kwargs)
+        conn_type = cls.conn_type
+        setattr(cls, "get_ui_field_behaviour", staticmethod(lambda: ui_field_behaviour(conn_type)))  # noqa: B010
+        setattr(cls, "get_connection_form_widgets", staticmethod(lambda: form_widgets(conn_type)))  # noqa: B010
+
+    # -- the connection -----------------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.get_connection(self.oauth_guard_conn_id)
+        return self._connection
+
+    @property
+    def grant(self) -> Grant:
+        """The connection's grant.
+
+        Raises:
+            ConnectionFieldError: If a field of the connection is missing or wrong.
+        """
+        if self._grant is None:
+            settings = read_settings(
+                self.oauth_guard_conn_id,
+                _fields(self.connection),
+                known=self.grant_class.fields,
+                required=self.grant_class.required,
+            )
+            for secret in settings.secrets:
+                mask_secret(secret)
+            self._grant = self.grant_class(settings)
+        return self._grant
+
+    @property
+    def settings(self) -> GrantSettings:
+        return self.grant.settings
+
+    def enrollment(self, expires_at: datetime | None = None) -> Enrollment:
+        """What the store has to know about this connection."""
+        settings = self.settings
+        return Enrollment(
+            conn_id=settings.conn_id,
+            connection_class=self.grant_class.connection_class,
+            client_key=_digest(*settings.client_key),
+            margin=settings.refresh_margin,
+            at_half_life=self.grant_class.needs_live_token,
+            expire_policy=settings.expire_policy,
+            alert_route=settings.alert_route,
+            probe_host=urlsplit(settings.probe_url).netloc,
+            access_token=settings.access_token,
+            refresh_token=settings.refresh_token,
+            expires_at=expires_at,
+        )
+
+    # -- for pipelines ------------------------------------------------------------------------------------------
+
+    def get_conn(self) -> requests.Session:
+        """A session that bears the access token. It is for the provider's own hosts; it follows no rule about where."""
+        import requests
+
+        session = requests.Session()
+        session.headers["Authorization"] = f"Bearer {self.get_token()}"
+        return session
+
+    def get_token(self) -> str:
+        """The access token, refreshed first where it is due.
+
+        Raises:
+            CredentialUnusableError: If there is none that may be used; says why and what to do. Never returns an
+                empty or a known-bad token.
+        """
+        store = get_store()
+        credential = store.credentials.enroll(self.enrollment(), utcnow())
+        if credential.is_due(utcnow()):
+            result = self.run(self.refresh(store, Observer(task_id="get_token")))
+            self.log.info("Refresh of `%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
+            credential = store.credentials.get(credential.conn_id)
+        require_usable(store, credential, utcnow())
+        token = store.credentials.tokens(credential).access_token
+        mask_secret(token)
+        return token
+
+    def test_connection(self) -> tuple[bool, str]:
+        """A live probe, for the Test button. It refreshes nothing: here is nowhere to keep a rotated token.
+
+        Airflow tests under a made-up connection id, so the credential is found by the token it was seeded with.
+        """
+        try:
+            settings = self.settings
+            store = get_store()
+        except ConfigurationError as error:
+            return False, str(error)
+        if not settings.probe_url:
+            return False, "Field `probe_url` is empty, so there is nothing to test the access token against."
+        seed = settings.refresh_token or settings.access_token
+        enrolled = self.enrollment()
+        found = store.credentials.find_by_seed(seed, enrolled.client_key, enrolled.probe_host)
+        token = store.credentials.tokens(found).access_token if found else settings.access_token
+        if not token:
+            return False, (
+                "The fields are complete. There is no access token to probe with yet: the first refresh stores one "
+                "(run the DAG `oauth_guard_refresh`); this button never refreshes, lest it spend a token."
+            )
+        mask_secret(token)
+        answer = self.run(self._send(probe_request(settings, token)))
+        reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
+        return reading.finding is Finding.LIVE, redact_text(f"Probe: {reading.explanation}.", (token,))
+
+    # -- what operators and triggers call -----------------------------------------------------------------------
+
+    def run(self, flow: Coroutine[Any, Any, Result]) -> Result:
+        """Drive one of the flows below in a worker."""
+        return asyncio.run(flow)
+
+    async def refresh(self, store: Store, observer: Observer, *, investigation_id: int | None = None) -> RefreshResult:
+        """Ask for a new access token, if it is time to, under a lease. Touches no status unless it succeeds.
+
+        Args:
+            investigation_id: For a repeat inside an investigation, which is due by definition.
+        """
+        conn_id = self.oauth_guard_conn_id
+        repeat = investigation_id is not None
+        now = utcnow()
+        await asyncio.to_thread(store.credentials.enroll, self.enrollment(), now, observer)
+        owner = secrets.token_hex(8)
+        ttl = duration("request_deadline_seconds") + LEASE_OVER_DEADLINE
+        lease = await asyncio.to_thread(store.credentials.lease, conn_id, owner, ttl, now)
+        if lease is None:
+            return RefreshResult(conn_id, Refreshed.BUSY, "another process is refreshing it")
+        try:
+            return await self._refresh_leased(store, lease, observer, investigation_id, repeat=repeat)
+        finally:
+            await asyncio.to_thread(store.credentials.release, lease)
+
+    async def probe(self, store: Store, observer: Observer, investigation_id: int | None = None) -> Evidence:
+        """Ask the resource whether the access token is alive, and keep the answer as evidence."""
+        credential = await asyncio.to_thread(store.credentials.get, self.oauth_guard_conn_id)
+        tokens = await asyncio.to_thread(store.credentials.tokens, credential)
+        request = probe_request(self.settings, tokens.access_token)
+        answer = await self._send(request)
+        reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
+        seen = self._seen(Kind.PROBE, request, answer, reading, tokens, observer, investigation_id)
+        return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
+
+    async def control(self, store: Store, observer: Observer, investigation_id: int) -> Evidence:
+        """The bogus-token control: our own refresh request with a token that cannot exist."""
+        credential = await asyncio.to_thread(store.credentials.get, self.oauth_guard_conn_id)
+        tokens = await asyncio.to_thread(store.credentials.tokens, credential)
+        real = self._sent_token(tokens)
+        request = self.grant.request(secrets.token_urlsafe(max(len(real), 16))[: max(len(real), 16)], utcnow())
+        answer = await self._send(request)
+        reading = self.grant.read(answer).reading
+        seen = self._seen(Kind.CONTROL, request, answer, reading, tokens, observer, investigation_id)
+        return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _refresh_leased(
+        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None, *, repeat: bool
+    ) -> RefreshResult:
+        conn_id, credential, now = self.oauth_guard_conn_id, lease.credential, utcnow()
+        if lease.kept_answer is not None:
+            return await self._take_in(store, lease, observer, investigation_id)
+        if not repeat and credential.waits(now):
+            assert credential.attempt_after is not None
+            wait = words(credential.attempt_after - now)
+            return RefreshResult(conn_id, Refreshed.HELD, f"it failed {credential.failures} times; next try in {wait}")
+        if not repeat and not credential.is_due(now):
+            return RefreshResult(conn_id, Refreshed.FRESH, f"{words(credential.life.remaining(now))} of life left")
+        if lease.lost_answer and self.grant.rotates and not credential.life.inside_margin(now):
+            return RefreshResult(
+                conn_id,
+                Refreshed.HELD,
+                "an earlier refresh has no answer and may have spent the token; asking again could make the provider "
+                f"revoke the live access token, so that waits until {words(credential.life.margin)} before its end",
+            )
+        token = self._sent_token(lease.tokens)
+        if self.grant_class.sends and not token:
+            return await self._nothing_to_send(store, lease, observer, investigation_id)
+        request = self.grant.request(token, now)
+        intent_id = await asyncio.to_thread(store.credentials.open_intent, lease, token, now)
+        answer = await self._send_and_keep(store, request, intent_id)
+        return await self._settle(store, lease, intent_id, request, answer, observer, investigation_id)
+
+    async def _send_and_keep(self, store: Store, request: HttpRequest, intent_id: int) -> Answer:
+        answer = await self._send(request)
+        await asyncio.to_thread(store.credentials.keep_answer, intent_id, answer)
+        return answer
+
+    async def _take_in(
+        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None
+    ) -> RefreshResult:
+        """An earlier process died between the answer and its parsing: nothing is lost, and nothing is sent again."""
+        assert lease.kept_answer is not None
+        intent_id, answer = lease.kept_answer
+        request = self.grant.request(self._sent_token(lease.tokens) or "-", utcnow())
+        return await self._settle(store, lease, intent_id, request, answer, observer, investigation_id)
+
+    async def _settle(
+        self,
+        store: Store,
+        lease: Lease,
+        intent_id: int,
+        request: HttpRequest,
+        answer: Answer,
+        observer: Observer,
+        investigation_id: int | None,
+    ) -> RefreshResult:
+        conn_id, now = self.oauth_guard_conn_id, utcnow()
+        outcome: Outcome = self.grant.read(answer)
+        seen = self._seen(Kind.REFRESH, request, answer, outcome.reading, lease.tokens, observer, investigation_id)
+        if outcome.tokens is not None:
+            mask_secret(outcome.tokens.access_token)
+            if outcome.tokens.refresh_token:
+                mask_secret(outcome.tokens.refresh_token)
+            renewed, recorded = await asyncio.to_thread(
+                store.credentials.renew, lease, intent_id, outcome.tokens, seen, now
+            )
+            left = words(renewed.life.remaining(now))
+            return RefreshResult(
+                conn_id, Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded
+            )
+        lost = isinstance(answer, NoAnswer) and answer.maybe_processed and self.grant.rotates
+        recorded = await asyncio.to_thread(
+            lambda: store.credentials.fail(
+                lease,
+                intent_id,
+                seen,
+                attempt_after=None
+                if investigation_id is not None
+                else next_attempt(now, lease.credential.failures + 1, retry_after(answer)),
+                outcome="lost" if lost else "refused",
+                now=now,
+            )
+        )
+        return RefreshResult(conn_id, Refreshed.FAILED, recorded.sentence(), recorded)
+
+    async def _nothing_to_send(
+        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None
+    ) -> RefreshResult:
+        now = utcnow()
+        missing = self.grant_class.sends
+        reading = Reading(
+            Subject.REQUEST,
+            Finding.REQUEST_MALFORMED,
+            "no_token_to_send",
+            f"nothing was sent: there is no {missing} in the store; put one in the connection's field "
+            f"`{missing}`, or use `airflow oauth-guard import`",
+        )
+        seen = Evidence(
+            kind=Kind.REFRESH,
+            generation=lease.tokens.generation,
+            observed_at=now,
+            reading=reading,
+            verdict=Verdict.OPEN,
+            observer=observer,
+            investigation_id=investigation_id,
+        )
+        recorded = await asyncio.to_thread(
+            lambda: store.credentials.fail(
+                lease,
+                None,
+                seen,
+                attempt_after=next_attempt(now, lease.credential.failures + 1, None),
+                outcome="refused",
+                now=now,
+            )
+        )
+        return RefreshResult(self.oauth_guard_conn_id, Refreshed.FAILED, recorded.sentence(), recorded)
+
+    async def _send(self, request: HttpRequest) -> Answer:
+        for secret in request.secrets:
+            mask_secret(secret)
+        return await send(request, deadline=duration("request_deadline_seconds"))
+
+    def _sent_token(self, tokens: Tokens) -> str:
+        return str(getattr(tokens, self.grant_class.sends)) if self.grant_class.sends else ""
+
+    def _seen(
+        self,
+        kind: Kind,
+        request: HttpRequest,
+        answer: Answer,
+        reading: Reading,
+        tokens: Tokens,
+        observer: Observer,
+        investigation_id: int | None,
+    ) -> Evidence:
+        known = (*request.secrets, tokens.access_token, tokens.refresh_token)
+        http = answer if isinstance(answer, HttpAnswer) else None
+        return Evidence(
+            kind=kind,
+            generation=tokens.generation,
+            observed_at=answer.received_at,
+            reading=Reading(
+                reading.subject, reading.finding, reading.rule, redact_text(reading.explanation, known)[:1000]
+            ),
+            # A made-up token teaches about our request, never about the credential.
+            verdict=Verdict.OPEN if kind is Kind.CONTROL else reading.verdict,
+            shape=request.shape,
+            http_status=http.status if http else None,
+            headers=redact_headers(http.headers, known) if http else {},
+            body=redact_body(http.body, known) if http else "",
+            answer_id=answer_id(answer),
+            skew=clock_skew(http.headers.get("date"), answer.received_at) if http else None,
+            retry_after=retry_after(answer),
+            observer=observer,
+            investigation_id=investigation_id,
+        )
+
+
+def require_usable(store: Store, credential: Credential, now: datetime) -> None:
+    """Raises:
+    CredentialUnusableError: Unless there is an access token that a consumer may use.
+    """
+    proof = store.credentials.status_evidence(credential)
+    why = f" Evidence {proof.id}: {proof.sentence()}" if proof else ""
+    if credential.status is Status.LAPSED:
+        raise CredentialUnusableError(
+            f"Credential `{credential.conn_id}` is lapsed: its access token is rejected and could not be renewed.{why} "
+            "See the incident about it in the last run of `oauth_guard_refresh`."
+        )
+    left = credential.life.remaining(now)
+    if credential.status is Status.EXPIRED and not (left and _answered_last(store, credential)):
+        raise CredentialUnusableError(
+            f"Credential `{credential.conn_id}` is expired: its grant is proven dead.{why} Reconnect it: put new "
+            "tokens in its connection, or use `airflow oauth-guard import`."
+        )
+    if not left:
+        latest = store.credentials.latest_evidence(credential, Kind.REFRESH)
+        last = f" The last refresh: {latest.sentence()}." if latest else " It was never refreshed."
+        raise CredentialUnusableError(
+            f"Credential `{credential.conn_id}` has no access token with life left.{last} Nothing is known against its "
+            "grant; the guard keeps asking."
+        )
+
+
+def _answered_last(store: Store, credential: Credential) -> bool:
+    """A dead grant does not stop its last access token: it works to its end if a probe says so."""
+    probe = store.credentials.latest_evidence(credential, Kind.PROBE)
+    return probe is not None and probe.generation == credential.generation and probe.verdict is Verdict.LIVE
+
+
+def _fields(connection: Connection) -> dict[str, Any]:
+    fields = dict(connection.extra_dejson)
+    for given, meaning in DIRECTLY_GIVEN.items():
+        value = getattr(connection, given)
+        if value:
+            fields[meaning] = value
+    return fields
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

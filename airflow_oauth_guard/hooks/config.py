@@ -1,0 +1,119 @@
+"""The ``[oauth_guard]`` options and the store they lead to."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.configuration import conf
+from sqlalchemy.engine import URL
+
+from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
+from airflow_oauth_guard.metadata import config_default
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_oauth_guard.store.store import Store
+
+DRIVERS = {
+    "postgres": (("psycopg2", "postgresql+psycopg2"), ("psycopg", "postgresql+psycopg")),
+    "mysql": (("MySQLdb", "mysql+mysqldb"), ("pymysql", "mysql+pymysql")),
+    "sqlite": (("sqlite3", "sqlite"),),
+}
+"""By Airflow conn_type: the Python module to look for, and the SQLAlchemy driver it makes possible."""
+
+
+def option(name: str) -> str:
+    """An ``[oauth_guard]`` option, or its default from ``provider.yaml``."""
+    return str(conf.get("oauth_guard", name, fallback=config_default(name))).strip()
+
+
+def duration(name: str) -> timedelta:
+    """An option in seconds.
+
+    Raises:
+        ConfigurationError: If it is not a number above 0.
+    """
+    value = option(name)
+    try:
+        seconds = float(value)
+    except ValueError as error:
+        raise ConfigurationError(f"`[oauth_guard] {name}` is {value!r}; write a number of seconds.") from error
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(f"`[oauth_guard] {name}` is {value!r}; write seconds above 0.")
+    return timedelta(seconds=seconds)
+
+
+def get_store() -> Store:
+    """The store, opened once per process.
+
+    Raises:
+        StoreConfigurationError: If it cannot be used as configured.
+    """
+    from airflow.sdk import BaseHook
+
+    conn_id = option("store_conn_id")
+    return _open(store_url(BaseHook.get_connection(conn_id)) if conn_id else _embedded(), _fernet_keys())
+
+
+async def aget_store() -> Store:
+    """:func:`get_store` for a trigger: looks the connection up without blocking the event loop."""
+    import asyncio
+
+    from airflow.sdk import BaseHook
+
+    conn_id = option("store_conn_id")
+    url = store_url(await BaseHook.aget_connection(conn_id)) if conn_id else _embedded()
+    return await asyncio.to_thread(_open, url, _fernet_keys())
+
+
+def store_url(connection: Connection) -> URL:
+    """The SQLAlchemy address that an Airflow connection to a database stands for.
+
+    Raises:
+        StoreConfigurationError: If its type is not one we can keep tokens in, or its driver is not installed.
+    """
+    drivers = DRIVERS.get(str(connection.conn_type))
+    if drivers is None:
+        raise StoreConfigurationError(
+            f"Connection `{connection.conn_id}` (`[oauth_guard] store_conn_id`) has type `{connection.conn_type}`; "
+            f"use one of {', '.join(DRIVERS)}."
+        )
+    driver = next((name for module, name in drivers if find_spec(module)), None)
+    if driver is None:
+        raise StoreConfigurationError(
+            f"Connection `{connection.conn_id}` needs a driver for {connection.conn_type}: install one of "
+            f"{', '.join(module for module, _ in drivers)}."
+        )
+    if driver == "sqlite":
+        return URL.create("sqlite", database=connection.host or connection.schema)
+    return URL.create(
+        driver,
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query={key: value for key, value in connection.extra_dejson.items() if isinstance(value, str)},
+    )
+
+
+def _embedded() -> URL:
+    home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
+    return URL.create("sqlite", database=str(home / "oauth_guard.db"))
+
+
+def _fernet_keys() -> str:
+    return str(conf.get("core", "fernet_key", fallback=""))
+
+
+@cache
+def _open(url: URL, fernet_keys: str) -> Store:
+    from airflow_oauth_guard.store.store import Store
+
+    return Store(url, fernet_keys)

@@ -1,0 +1,173 @@
+"""Carry out an investigation, one look at a time. All it knows is in the store, so any process can go on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step
+from airflow_oauth_guard.hooks.base import OAuthGuardHook, Refreshed
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.store.incidents import Symptom
+from airflow_oauth_guard.store.records import Credential, Investigation
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.store.store import Store
+
+BUSY_WAIT = timedelta(seconds=2)
+"""How long to wait for another process's refresh of the same credential before looking again."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to take over one question."""
+
+    pause: timedelta
+    """Before a second look at the same thing counts."""
+    give_up_after: timedelta
+    """After the question was raised; then the conclusion is drawn from what there is."""
+
+
+def _case(store: Store, hook: OAuthGuardHook, investigation: Investigation, patience: Patience, now: datetime) -> Case:
+    evidence = store.investigations.evidence(investigation)
+    shape = evidence[-1].shape or evidence[0].shape
+    credential = investigation.credential
+    refresh_shape = next((item.shape for item in reversed(evidence) if item.kind is Kind.REFRESH), shape)
+    return Case(
+        evidence=evidence,
+        generation=credential.generation,
+        has_probe=bool(hook.settings.probe_url) and credential.generation > 0,
+        sends_token=bool(hook.grant_class.sends),
+        shape_proven=refresh_shape is not None and store.credentials.shape_is_proven(credential, refresh_shape.id, now),
+        lost_answer=hook.grant.rotates and store.credentials.has_lost_answer(credential),
+        pause=patience.pause,
+        give_up_at=investigation.opened_at + patience.give_up_after,
+    )
+
+
+async def look(
+    store: Store, hook: OAuthGuardHook, investigation_id: int, patience: Patience, observer: Observer
+) -> Conclusion | timedelta:
+    """Take the next look, if one is due. Returns the conclusion, or how long to wait before calling again."""
+    investigation = await asyncio.to_thread(store.investigation, investigation_id)
+    if investigation.closed_at is not None:
+        return _answered_itself(investigation)
+    now = utcnow()
+    step = next_step(await asyncio.to_thread(_case, store, hook, investigation, patience, now), now)
+    if isinstance(step, Conclusion):
+        return step
+    if step is Step.PROBE:
+        await hook.probe(store, observer, investigation_id)
+    elif step is Step.CONTROL:
+        await hook.control(store, observer, investigation_id)
+    elif step is Step.REFRESH:
+        result = await hook.refresh(store, observer, investigation_id=investigation_id)
+        if result.outcome in (Refreshed.BUSY, Refreshed.HELD):
+            return max(BUSY_WAIT, patience.pause / 4)
+    elif step is Step.WAIT:
+        return max(patience.pause / 4, timedelta(seconds=1))
+    return timedelta()
+
+
+def _answered_itself(investigation: Investigation) -> Conclusion:
+    return Conclusion(
+        finding=Finding.LIVE,
+        subject=Subject.GRANT,
+        verdict=Verdict.LIVE,
+        explanation=f"The question was closed meanwhile: {investigation.explanation or 'it was settled'}.",
+        owner=Owner.NOBODY,
+        rests_on=(),
+        access_token=Verdict.OPEN,
+    )
+
+
+def settle(store: Store, investigation_id: int, conclusion: Conclusion, observer: Observer, now: datetime) -> None:
+    """Write a conclusion down: as evidence, as a status where evidence alone may set one, and as an incident.
+
+    ``expired`` is never set here; a proven death leaves the question open for the expire gate.
+    """
+    investigation = store.investigation(investigation_id)
+    if investigation.closed_at is not None or investigation.conclusion_evidence_id is not None:
+        return
+    credential = investigation.credential
+    if conclusion.access_token is Verdict.DEAD:
+        store.credentials.record(credential, _access_token_death(conclusion, investigation, observer, now), now)
+    recorded = store.credentials.record(credential, _as_evidence(conclusion, investigation, observer, now), now)
+    if conclusion.finding is not Finding.LIVE:
+        evidence = store.investigations.evidence(investigation)
+        store.incidents.open(_symptom(credential, conclusion, investigation, evidence), now)
+    store.investigations.conclude(
+        investigation_id, conclusion, recorded.id, close=not proves_death(conclusion), now=now
+    )
+
+
+def proves_death(conclusion: Conclusion) -> bool:
+    return conclusion.subject is Subject.GRANT and conclusion.verdict is Verdict.DEAD
+
+
+def _as_evidence(conclusion: Conclusion, investigation: Investigation, observer: Observer, now: datetime) -> Evidence:
+    return Evidence(
+        kind=Kind.CONCLUSION,
+        generation=investigation.credential.generation,
+        observed_at=now,
+        reading=Reading(conclusion.subject, conclusion.finding, "investigation", conclusion.explanation),
+        # Life is shown by an answer, which has its own evidence; a conclusion adds only deaths and questions.
+        verdict=conclusion.verdict if conclusion.verdict is Verdict.DEAD else Verdict.OPEN,
+        rests_on=conclusion.rests_on,
+        observer=observer,
+        investigation_id=investigation.id,
+    )
+
+
+def _access_token_death(
+    conclusion: Conclusion, investigation: Investigation, observer: Observer, now: datetime
+) -> Evidence:
+    return Evidence(
+        kind=Kind.CONCLUSION,
+        generation=investigation.credential.generation,
+        observed_at=now,
+        reading=Reading(
+            Subject.ACCESS_TOKEN,
+            Finding.ACCESS_TOKEN_DEAD,
+            "rejected_twice",
+            "two probes were refused because of the token, with a pause between",
+        ),
+        verdict=Verdict.DEAD,
+        rests_on=conclusion.access_token_rests_on,
+        observer=observer,
+        investigation_id=investigation.id,
+    )
+
+
+def _symptom(
+    credential: Credential, conclusion: Conclusion, investigation: Investigation, evidence: list[Evidence]
+) -> Symptom:
+    lapses_at = credential.life.lapses_at
+    escalates_at = lapses_at - credential.life.margin if lapses_at else investigation.opened_at
+    return Symptom(
+        about=About.CREDENTIAL,
+        name=credential.conn_id,
+        kind=IncidentKind(conclusion.finding.value),
+        summary=conclusion.explanation,
+        opened_at=evidence[0].observed_at,
+        owner=conclusion.owner.value,
+        signature=signature(evidence[0]),
+        alert_route=credential.alert_route,
+        escalates_at=escalates_at if conclusion.finding in TRANSIENT else None,
+    )
+
+
+def signature(failed: Evidence) -> str:
+    """Equal for refresh failures that look alike: same request, same answer, same tokens.
+
+    One that was looked into is not looked into again, so a control is run once per incident.
+    """
+    if failed.finding in TRANSIENT:
+        return hashlib.sha256(f"{failed.generation}\0{failed.finding.value}".encode()).hexdigest()
+    parts = (str(failed.generation), failed.shape.id if failed.shape else "", failed.answer_id, failed.reading.rule)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

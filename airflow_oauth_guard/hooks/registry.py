@@ -1,0 +1,44 @@
+"""From a connection to its hook: "grant type by connection class", done once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+
+from airflow_oauth_guard.errors import ConfigurationError
+from airflow_oauth_guard.hooks.base import OAuthGuardHook
+from airflow_oauth_guard.metadata import connection_types
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+def hook_for(connection: Connection) -> OAuthGuardHook:
+    """The hook of the class that the connection's type names.
+
+    Raises:
+        ConfigurationError: If its type is not one of ours.
+    """
+    known = connection_types()
+    if connection.conn_type not in known:
+        raise ConfigurationError(
+            f"Connection `{connection.conn_id}` has type `{connection.conn_type}`, which is no OAuth Guard class; "
+            f"choose one of {', '.join(sorted(known))}."
+        )
+    module, _, name = known[connection.conn_type]["hook-class-name"].rpartition(".")
+    hook_class = getattr(import_module(module), name)
+    hook = hook_class(connection.conn_id, connection=connection)
+    assert isinstance(hook, OAuthGuardHook)
+    return hook
+
+
+def get_hook(conn_id: str) -> OAuthGuardHook:
+    """:func:`hook_for` by connection id, in a worker."""
+    return hook_for(BaseHook.get_connection(conn_id))
+
+
+async def aget_hook(conn_id: str) -> OAuthGuardHook:
+    """:func:`hook_for` by connection id, in a trigger."""
+    return hook_for(await BaseHook.aget_connection(conn_id))

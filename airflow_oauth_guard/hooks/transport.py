@@ -1,0 +1,125 @@
+"""Send one request and bring back an answer, whatever happens: there is no exception to misread.
+
+One asyncio transport serves workers and triggers, because only there can an overall deadline be kept: a server that
+drips a byte a second never meets a read timeout (see docs/decisions/0002-one-transport.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import TYPE_CHECKING
+
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer
+from airflow_oauth_guard.domain.clock import words
+from airflow_oauth_guard.grants.flow import HttpRequest
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECT_TIMEOUT = timedelta(seconds=10)
+BODY_LIMIT = 1024 * 1024
+"""Bytes, before and after decompression. Token answers and probes are a few kilobytes."""
+
+_sending: ContextVar[bool] = ContextVar("oauth_guard_sending", default=False)
+
+
+class TooLargeError(Exception):
+    """The answer is larger than :data:`BODY_LIMIT`."""
+
+
+async def send(request: HttpRequest, *, deadline: timedelta) -> Answer:
+    """Send a request once. Never retried, never redirected: both could spend or leak a token.
+
+    Args:
+        deadline: For everything together, from the name look-up to the last byte.
+    """
+    try:
+        with _unlogged():
+            return await asyncio.wait_for(_exchange(request), deadline.total_seconds())
+    except asyncio.TimeoutError:
+        return _no_answer(f"nothing complete within {words(deadline)}")
+
+
+def utcnow() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+async def _exchange(request: HttpRequest) -> Answer:
+    import httpx
+
+    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT.total_seconds())
+    headers = {**request.headers, "Accept-Encoding": "identity", "User-Agent": "airflow-oauth-guard"}
+    try:
+        async with (
+            httpx.AsyncClient(verify=_tls(), timeout=timeout, follow_redirects=False) as client,
+            client.stream(request.method, request.url, headers=headers, content=request.content) as response,
+        ):
+            body = await _read(response)
+            return HttpAnswer(
+                status=response.status_code,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=body,
+                received_at=utcnow(),
+            )
+    except TooLargeError:
+        return _no_answer(f"the answer is larger than {BODY_LIMIT // 1024} KB and was cut off", ours=True)
+    except zlib.error:
+        return _no_answer("the answer's compression is broken or cut off")
+    except httpx.ConnectTimeout:
+        return _no_answer(f"no connection within {words(CONNECT_TIMEOUT)}", maybe_processed=False)
+    except httpx.ConnectError as error:
+        # Refused, no such host, or a certificate that does not fit: nothing was sent.
+        return _no_answer(f"no connection ({error})", maybe_processed=False)
+    except httpx.HTTPError as error:
+        # The text may quote the address, whose query can hold a token: the kind says enough.
+        return _no_answer(f"the exchange broke off ({type(error).__name__})")
+
+
+async def _read(response: httpx.Response) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding in ("gzip", "deflate") else None
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += inflate.decompress(chunk, BODY_LIMIT + 1 - len(body)) if inflate else chunk
+        if len(body) > BODY_LIMIT or (inflate and inflate.unconsumed_tail):
+            raise TooLargeError
+    if inflate and body and not inflate.eof:
+        raise zlib.error("cut off")
+    return body
+
+
+def _no_answer(reason: str, *, maybe_processed: bool = True, ours: bool = False) -> NoAnswer:
+    return NoAnswer(reason, maybe_processed=maybe_processed, received_at=utcnow(), provider_at_fault=not ours)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Building one takes tens of milliseconds, so it is shared.
+    return ssl.create_default_context()
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep httpx's line per request out of the log: it quotes the address, whose query can hold a token."""
+    token = _sending.set(True)
+    try:
+        yield
+    finally:
+        _sending.reset(token)
+
+
+class _NotOurs(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _sending.get()
+
+
+for _name in ("httpx", "httpcore.http11", "httpcore.connection", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_NotOurs())

@@ -1,0 +1,1 @@
+"""Thin: read what came in, call the guard, say what happened, translate errors."""

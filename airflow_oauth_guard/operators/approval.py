@@ -1,0 +1,89 @@
+"""Ask a person before anything is set expired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.standard.operators.hitl import HITLOperator
+
+from airflow_oauth_guard.domain.evidence import Finding
+from airflow_oauth_guard.domain.incidents import About
+from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.notifications.telling import Notifiers, tell
+from airflow_oauth_guard.store.records import Investigation
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.store.store import Store
+
+EXPIRE = "Expire it"
+KEEP = "Keep it"
+
+
+class ExpireApprovalOperator(HITLOperator):
+    """Ask whether a credential whose grant is proven dead may be set expired. Says no by itself when time is up.
+
+    Skips, saying why, where there is nothing to approve; passes at once where the credential's policy is
+    ``evidence``. The alert goes out before the wait, not after it.
+
+    Args:
+        investigation: The investigation's id, or empty for none (templated).
+        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+    """
+
+    template_fields: Sequence[str] = ("investigation", "subject", "body")
+
+    def __init__(self, *, investigation: int | str, notifiers_by_route: Notifiers | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        kwargs.setdefault("response_timeout", duration("approval_seconds"))
+        super().__init__(
+            subject="Expire a credential?", options=[EXPIRE, KEEP], defaults=[KEEP], multiple=False, **kwargs
+        )
+        self.investigation = investigation
+        self.notifiers_by_route = notifiers_by_route or {}
+
+    def execute(self, context: Any) -> Any:
+        store, now = get_store(), utcnow()
+        investigation = store.investigation(int(self.investigation))
+        conn_id = investigation.credential.conn_id
+        label(context, f"{conn_id}: expire?")
+        if investigation.closed_at is not None or investigation.finding != Finding.GRANT_DEAD.value:
+            label(context, f"{conn_id}: nothing to approve")
+            raise AirflowSkipException(f"`{conn_id}`: no death is proven, so there is nothing to approve.")
+        self._tell(store, conn_id, context)
+        if investigation.credential.expire_policy == "evidence":
+            store.investigations.answered(investigation.id, "approved", "policy: evidence suffices", now)
+            return {"answer": "approved", "by": "policy: evidence suffices"}
+        self.subject = f"Expire the credential `{conn_id}`?"
+        self.body = question(investigation)
+        store.investigations.asked(investigation.id, now)
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, str]:
+        answered = super().execute_complete(context, event)
+        user = answered["responded_by_user"]
+        by = (user or {}).get("name") or (user or {}).get("id") or "nobody: time ran out"
+        answer = "approved" if answered["chosen_options"] == [EXPIRE] else "declined"
+        store = get_store()
+        store.investigations.answered(int(self.investigation), answer, str(by), utcnow())
+        label(context, f"{store.investigation(int(self.investigation)).credential.conn_id}: {answer}")
+        self.log.info("Investigation %s: %s by %s", self.investigation, answer, by)
+        return {"answer": answer, "by": str(by)}
+
+    def _tell(self, store: Store, conn_id: str, context: Any) -> None:
+        incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
+        if incident is not None:
+            tell(store, [incident], self.notifiers_by_route, context, utcnow())
+
+
+def question(investigation: Investigation) -> str:
+    """What a person has to know to answer."""
+    return (
+        f"{investigation.explanation}\n\n"
+        f"It rests on evidence {investigation.conclusion_evidence_id}, token generation {investigation.generation}. "
+        "Expiring it makes every consumer fail loudly; the tokens are kept and recovery goes on asking. "
+        "Reconnecting it (new tokens in the connection) answers this question by itself."
+    )

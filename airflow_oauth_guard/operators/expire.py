@@ -1,0 +1,63 @@
+"""The only place that sets a credential expired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk import BaseOperator
+
+from airflow_oauth_guard.errors import UnprovenTransitionError
+from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
+from airflow_oauth_guard.hooks.transport import utcnow
+
+
+class ExpireOperator(BaseOperator):
+    """Set a credential expired, if the investigation proved its grant dead and the expiry was approved.
+
+    It re-reads the evidence itself and refuses without, wherever a DAG author wired it; and the database refuses too.
+
+    Args:
+        investigation: The investigation's id (templated).
+
+    Raises:
+        UnprovenTransitionError: Without an investigation, without proof, or with proof about older tokens.
+    """
+
+    template_fields: Sequence[str] = ("investigation",)
+
+    def __init__(self, *, investigation: int | str, **kwargs: Any) -> None:
+        kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        super().__init__(**kwargs)
+        self.investigation = investigation
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        if self.investigation in ("", None):
+            raise UnprovenTransitionError(
+                "Nothing was expired: no investigation was handed over. Put a RefreshOperator and a ProbeSensor in "
+                "front; a credential is expired only on evidence they collected."
+            )
+        store, now = get_store(), utcnow()
+        investigation = store.investigation(int(self.investigation))
+        conn_id = investigation.credential.conn_id
+        if investigation.answer == "declined":
+            store.investigations.close(investigation.id, now)
+            label(context, f"{conn_id}: kept")
+            raise AirflowSkipException(f"`{conn_id}` is kept as it is: {investigation.answered_by} said so.")
+        if investigation.answer != "approved":
+            raise UnprovenTransitionError(
+                f"Credential `{conn_id}` was not set `expired`: nobody approved it. "
+                "Put an ExpireApprovalOperator in front; the policy `evidence` makes it pass by itself."
+            )
+        expired = store.credentials.expire(conn_id, investigation.conclusion_evidence_id, observer(context), now)
+        store.investigations.close(investigation.id, now)
+        label(context, f"{conn_id}: {expired.status.value}")
+        self.log.warning("`%s` is %s: %s", conn_id, expired.status.value, investigation.explanation)
+        return {
+            "conn_id": conn_id,
+            "status": expired.status.value,
+            "evidence": investigation.conclusion_evidence_id,
+            "approved_by": investigation.answered_by,
+        }

@@ -1,0 +1,45 @@
+"""Hand questions over to the DAG that looks into them, without waiting for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.hooks.transport import utcnow
+
+AT_MOST = 200
+"""Questions per run, well under Airflow's limit of 1024 mapped tasks; the rest is handed over by the next cycle."""
+
+ABANDONED_AFTER = timedelta(minutes=10)
+"""Beyond its own patience: a question nobody concluded by then lost its run, and is handed over again."""
+
+
+class HandOverOperator(TriggerDagRunOperator):
+    """Trigger one run of the investigating DAG for the questions this run raised. Skips if there are none.
+
+    An approval may wait for days there; it holds up nothing here.
+    """
+
+    def __init__(self, *, trigger_dag_id: str = "oauth_guard_investigate", **kwargs: Any) -> None:
+        super().__init__(trigger_dag_id=trigger_dag_id, **kwargs)
+
+    def execute(self, context: Any) -> Any:
+        run_id, now = context["ti"].run_id, utcnow()
+        abandoned = now - duration("investigation_seconds") - ABANDONED_AFTER
+        waiting = [
+            question["id"]
+            for question in get_store().investigations.open_ones()
+            if question["run_id"] == run_id
+            or (question["conclusion_evidence_id"] is None and question["opened_at"] < abandoned)
+        ]
+        if not waiting:
+            raise AirflowSkipException("No refresh of this run raised a question.")
+        if len(waiting) > AT_MOST:
+            self.log.warning("%d questions; %d are handed over now, the rest later", len(waiting), AT_MOST)
+        self.conf = {"investigations": waiting[:AT_MOST]}
+        self.trigger_run_id = f"{run_id}__try{context['ti'].try_number}"
+        return super().execute(context)

@@ -1,0 +1,104 @@
+"""The last task of a graph: red when somebody must act, with a sentence that says who and what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk import BaseOperator
+
+from airflow_oauth_guard.domain.clock import words
+from airflow_oauth_guard.domain.incidents import About, Incident
+from airflow_oauth_guard.errors import NeedsAPersonError
+from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.notifications.telling import Notifiers, tell
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.store.store import Store
+
+
+class ReportOperator(BaseOperator):
+    """Say how one investigation ended. Give it ``trigger_rule="all_done"``: it speaks whatever happened before it.
+
+    Green when the question answered itself; skipped, with the reason, while time may cure it; red when a person is
+    needed.
+
+    Args:
+        investigation: The investigation's id, or empty for none (templated).
+        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+    """
+
+    template_fields: Sequence[str] = ("investigation",)
+
+    def __init__(self, *, investigation: int | str, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        super().__init__(**kwargs)
+        self.investigation = investigation
+        self.notifiers = notifiers or {}
+
+    def execute(self, context: Any) -> str:
+        if self.investigation in ("", None):
+            return "No refresh raised a question."
+        store, now = get_store(), utcnow()
+        investigation = store.investigation(int(self.investigation))
+        conn_id = investigation.credential.conn_id
+        incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
+        if incident is None and investigation.closed_at is not None:
+            label(context, f"{conn_id}: fine again")
+            return f"`{conn_id}`: {investigation.explanation}"
+        if incident is None:
+            label(context, f"{conn_id}: not concluded")
+            raise NeedsAPersonError(
+                f"`{conn_id}`: investigation {investigation.id} came to no conclusion; see its probe task."
+            )
+        tell(store, [incident], self.notifiers, context, now)
+        label(context, f"{conn_id}: {incident.kind.headline}")
+        if not incident.needs_a_person(now):
+            assert incident.escalates_at is not None
+            raise AirflowSkipException(
+                f"{incident.sentence()} Waiting: the token has life left; a person is called in "
+                f"{words(incident.escalates_at - now)} if it has not recovered."
+            )
+        raise NeedsAPersonError(f"{incident.sentence()} Whose job: {incident.owner}.")
+
+
+class ReportOpenOperator(BaseOperator):
+    """Say what is open about any credential. A run never hides a failed refresh: this turns it red.
+
+    Args:
+        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+    """
+
+    def __init__(self, *, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.notifiers = notifiers or {}
+
+    def execute(self, context: Any) -> str:
+        store, now = get_store(), utcnow()
+        incidents = store.incidents.open_ones(About.CREDENTIAL)
+        waiting = [incident for incident in incidents if not incident.needs_a_person(now)]
+        needed = [incident for incident in incidents if incident.needs_a_person(now)]
+        for incident in waiting:
+            self.log.warning("Waiting, since time may cure it: %s", incident.sentence())
+        tell(store, needed, self.notifiers, context, now)
+        lines = [_line(incident) for incident in needed] + _questions(store)
+        if lines:
+            raise NeedsAPersonError(f"{len(lines)} of the guarded credentials need somebody:\n" + "\n".join(lines))
+        return f"Nobody is needed; {len(waiting)} wait for their provider."
+
+
+def _line(incident: Incident) -> str:
+    return f"- {incident.sentence()} Whose job: {incident.owner}."
+
+
+def _questions(store: Store) -> list[str]:
+    """Failed refreshes nobody has concluded about yet, whether or not an incident is open already."""
+    return [
+        f"- credential `{store.credentials.by_id(question['credential_id']).conn_id}`: its refresh failed and is being "
+        f"looked into since {question['opened_at']:%H:%M:%S}Z (DAG `oauth_guard_investigate`)."
+        for question in store.investigations.open_ones()
+        if question["conclusion_evidence_id"] is None
+    ]

@@ -1,0 +1,1 @@
+"""The probe sensor: it gates what is destructive."""

@@ -1,0 +1,526 @@
+"""Credentials and their tokens: enrolled once, refreshed by one process at a time, never lost on the way.
+
+The order of a refresh is: take the lease and journal the intent, commit; call; keep the raw answer, encrypted, commit;
+parse; compare-and-set the tokens on their generation. So whatever breaks, the store knows what is not known.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer
+from airflow_oauth_guard.domain.clock import parse_instant
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.schedule import Life
+from airflow_oauth_guard.domain.status import Status, require_carries
+from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.grants.flow import IssuedTokens
+from airflow_oauth_guard.store import evidence as ledger
+from airflow_oauth_guard.store.database import Database
+from airflow_oauth_guard.store.encryption import TokenCipher, fingerprint
+from airflow_oauth_guard.store.incidents import Symptom, record_closed, resolve_incident
+from airflow_oauth_guard.store.investigations import close_open_investigation
+from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
+from airflow_oauth_guard.store.tables import credentials, intents, statuses, tokens, transitions
+
+_JOINED = credentials.join(tokens).join(statuses, statuses.c.credential_id == credentials.c.id)
+_COLUMNS = (
+    credentials,
+    tokens.c.generation.label("token_generation"),
+    tokens.c.issued_at,
+    tokens.c.expires_at,
+    statuses.c.status,
+    statuses.c.since,
+)
+
+
+class Credentials:
+    def __init__(self, database: Database, cipher: TokenCipher) -> None:
+        self._database = database
+        self._cipher = cipher
+
+    # -- the roster ---------------------------------------------------------------------------------------------
+
+    def enroll(self, enrollment: Enrollment, now: datetime, observer: Observer = Observer()) -> Credential:
+        """Take a connection in, or bring its settings up to date.
+
+        The connection's token fields are seeds: they are read when the credential is new, and again only when
+        somebody has put other ones there, which is how a person reconnects it.
+        """
+        with self._database.write() as connection:
+            existing = self._find(connection, enrollment.conn_id)
+            if existing is None:
+                self._insert(connection, enrollment, now)
+            else:
+                self._update(connection, existing, enrollment, now, observer)
+            return self._require(connection, enrollment.conn_id)
+
+    def import_tokens(self, enrollment: Enrollment, now: datetime, observer: Observer) -> Credential:
+        """Put tokens in from outside: a new credential, or a new generation of a known one. Twice is once."""
+        with self._database.write() as connection:
+            existing = self._find(connection, enrollment.conn_id)
+            if existing is None:
+                self._insert(connection, enrollment, now)
+                # The fingerprint stands for the connection's own seed, which has not been read yet.
+                connection.execute(
+                    update(credentials).where(credentials.c.conn_id == enrollment.conn_id).values(seed_fingerprint="")
+                )
+            else:
+                held = self._tokens(connection, existing.id)
+                if (held.access_token, held.refresh_token) != (enrollment.access_token, enrollment.refresh_token):
+                    self._reseed(connection, existing, enrollment, now, observer)
+            return self._require(connection, enrollment.conn_id)
+
+    def get(self, conn_id: str) -> Credential:
+        """Raises:
+        NotRegisteredError: If the store has never seen it.
+        """
+        with self._database.read() as connection:
+            return self._require(connection, conn_id)
+
+    def by_id(self, credential_id: int) -> Credential:
+        with self._database.read() as connection:
+            query = select(*_COLUMNS).select_from(_JOINED).where(credentials.c.id == credential_id)
+            return credential_from_row(connection.execute(query).mappings().one())
+
+    def roster(self) -> list[Credential]:
+        """Every credential there is, whatever its status."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(*_COLUMNS).select_from(_JOINED).order_by(credentials.c.conn_id))
+            return [credential_from_row(row) for row in rows.mappings()]
+
+    def tokens(self, credential: Credential) -> Tokens:
+        """The newest tokens, decrypted."""
+        with self._database.read() as connection:
+            return self._tokens(connection, credential.id)
+
+    def find_by_seed(self, seed: str, client_key: str, probe_host: str) -> Credential | None:
+        """The credential that was seeded with this token, by the same client, for the same probe host.
+
+        None where none or several fit: an unseeded connection names its credential only while its client has one.
+        """
+        query = select(*_COLUMNS).select_from(_JOINED).limit(2)
+        query = query.where(
+            credentials.c.seed_fingerprint == fingerprint(seed),
+            credentials.c.client_key == client_key,
+            credentials.c.probe_host == probe_host,
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return credential_from_row(rows[0]) if len(rows) == 1 else None
+
+    # -- one refresh --------------------------------------------------------------------------------------------
+
+    def lease(self, conn_id: str, owner: str, ttl: timedelta, now: datetime) -> Lease | None:
+        """Take the sole right to refresh, or None while somebody else has it.
+
+        What the lease hands out is read after it was taken, so it is the newest there is.
+        """
+        with self._database.write() as connection:
+            credential = self._require(connection, conn_id)
+            taken = connection.execute(
+                update(tokens)
+                .where(
+                    tokens.c.credential_id == credential.id,
+                    or_(tokens.c.lease_until.is_(None), tokens.c.lease_until < now),
+                )
+                .values(lease_owner=owner, lease_until=now + ttl)
+            )
+            if taken.rowcount != 1:
+                return None
+            lease = Lease(self._require(connection, conn_id), self._tokens(connection, credential.id), owner)
+            return self._with_open_intent(connection, lease)
+
+    def open_intent(self, lease: Lease, token: str, now: datetime) -> int:
+        """Journal that a refresh is about to be sent."""
+        with self._database.write() as connection:
+            result = connection.execute(
+                insert(intents).values(
+                    credential_id=lease.credential.id,
+                    generation=lease.tokens.generation,
+                    token_fingerprint=fingerprint(token),
+                    opened_at=now,
+                )
+            )
+            assert result.inserted_primary_key is not None
+            return int(result.inserted_primary_key[0])
+
+    def keep_answer(self, intent_id: int, answer: Answer) -> None:
+        """Keep the raw answer before anybody parses it: it may hold the only copy of the next token."""
+        if not isinstance(answer, HttpAnswer):
+            return
+        kept = json.dumps(
+            {
+                "status": answer.status,
+                "headers": dict(answer.headers),
+                "body": base64.b64encode(answer.body).decode(),
+                "received_at": answer.received_at.isoformat(),
+            }
+        )
+        with self._database.write() as connection:
+            connection.execute(
+                update(intents).where(intents.c.id == intent_id).values(answer=self._cipher.encrypt(kept))
+            )
+
+    def renew(
+        self, lease: Lease, intent_id: int, issued: IssuedTokens, seen: Evidence, now: datetime
+    ) -> tuple[Credential, Evidence]:
+        """Store new tokens as the next generation, with the evidence that the grant is alive.
+
+        Raises:
+            UnprovenTransitionError: If somebody else stored newer ones meanwhile; the answer stays in the journal.
+        """
+        with self._database.write() as connection:
+            recorded = ledger.add(connection, lease.credential.id, seen)
+            was, _ = ledger.apply(connection, lease.credential.id, recorded, now)
+            self._store_generation(connection, lease, issued, now)
+            self._close_intent(connection, intent_id, "renewed", now)
+            connection.execute(
+                update(credentials)
+                .where(credentials.c.id == lease.credential.id)
+                .values(failures=0, attempt_after=None)
+            )
+            sentence = f"a refresh succeeded (evidence {recorded.id})"
+            close_open_investigation(connection, lease.credential.id, sentence, now)
+            resolve_incident(connection, About.CREDENTIAL, lease.credential.conn_id, sentence, now)
+            if was is Status.EXPIRED:
+                _record_false_expiry(connection, lease.credential, recorded, now)
+            return self._require(connection, lease.credential.conn_id), recorded
+
+    def fail(
+        self,
+        lease: Lease,
+        intent_id: int | None,
+        seen: Evidence,
+        *,
+        attempt_after: datetime | None,
+        outcome: str,
+        now: datetime,
+    ) -> Evidence:
+        """Record a refresh that brought no token. No status is touched: a failed refresh is a question.
+
+        Args:
+            attempt_after: When to ask again; None leaves the schedule alone (a repeat inside an investigation).
+            outcome: ``refused`` or, where the provider may have spent the token, ``lost``.
+        """
+        with self._database.write() as connection:
+            recorded = ledger.add(connection, lease.credential.id, seen)
+            if intent_id is not None:
+                self._close_intent(connection, intent_id, outcome, now)
+            if attempt_after is not None:
+                connection.execute(
+                    update(credentials)
+                    .where(credentials.c.id == lease.credential.id)
+                    .values(failures=credentials.c.failures + 1, attempt_after=attempt_after)
+                )
+            self._release(connection, lease)
+            return recorded
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back unused."""
+        with self._database.write() as connection:
+            self._release(connection, lease)
+
+    # -- evidence and status ------------------------------------------------------------------------------------
+
+    def record(self, credential: Credential, seen: Evidence, now: datetime) -> Evidence:
+        """Keep evidence and let it change the status where it may: to ``active`` or ``lapsed``, never ``expired``."""
+        with self._database.write() as connection:
+            recorded = ledger.add(connection, credential.id, seen)
+            current = self._tokens(connection, credential.id).generation
+            destructive = seen.subject is Subject.GRANT and seen.verdict is Verdict.DEAD
+            if seen.generation == current and not destructive:
+                ledger.apply(connection, credential.id, recorded, now)
+            return recorded
+
+    def expire(self, conn_id: str, evidence_id: int | None, observer: Observer, now: datetime) -> Credential:
+        """Set ``expired`` on the strength of one piece of evidence, re-read here. The tokens are kept.
+
+        Raises:
+            UnprovenTransitionError: Unless it proves the newest tokens' grant dead.
+        """
+        with self._database.write() as connection:
+            credential = self._require(connection, conn_id)
+            # Taking the row first makes a refresh that is about to store new tokens wait for us, or us for it.
+            connection.execute(
+                update(tokens).where(tokens.c.credential_id == credential.id).values(scope=tokens.c.scope)
+            )
+            credential = self._require(connection, conn_id)
+            seen = ledger.by_id(connection, credential.id, evidence_id)
+            proof = require_carries(seen, Status.EXPIRED, conn_id=conn_id, generation=credential.generation)
+            ledger.apply(connection, credential.id, replace(proof, observer=observer), now)
+            return self._require(connection, conn_id)
+
+    def latest_evidence(self, credential: Credential, *kinds: Kind) -> Evidence | None:
+        """The newest evidence about the credential, of these kinds or of any."""
+        with self._database.read() as connection:
+            return ledger.latest(connection, credential.id, kinds or tuple(Kind))
+
+    def status_evidence(self, credential: Credential) -> Evidence | None:
+        """The evidence a status other than ``active`` rests on."""
+        with self._database.read() as connection:
+            evidence_id = connection.execute(
+                select(statuses.c.evidence_id).where(statuses.c.credential_id == credential.id)
+            ).scalar_one()
+            return ledger.by_id(connection, credential.id, evidence_id)
+
+    def shape_is_proven(self, credential: Credential, shape_id: str, now: datetime) -> bool:
+        with self._database.read() as connection:
+            return ledger.shape_is_proven(connection, credential.id, credential.client_key, shape_id, now)
+
+    def has_lost_answer(self, credential: Credential) -> bool:
+        """Whether a refresh of the newest generation ended without an answer."""
+        with self._database.read() as connection:
+            return connection.execute(_lost(credential.id, credential.generation)).first() is not None
+
+    def transitions(self, credential: Credential) -> Sequence[RowMapping]:
+        """Every status change there was, oldest first."""
+        with self._database.read() as connection:
+            return (
+                connection.execute(
+                    select(transitions).where(transitions.c.credential_id == credential.id).order_by(transitions.c.id)
+                )
+                .mappings()
+                .all()
+            )
+
+    # -- inside a transaction -----------------------------------------------------------------------------------
+
+    def _find(self, connection: Connection, conn_id: str) -> Credential | None:
+        row = (
+            connection.execute(select(*_COLUMNS).select_from(_JOINED).where(credentials.c.conn_id == conn_id))
+            .mappings()
+            .one_or_none()
+        )
+        return credential_from_row(row) if row else None
+
+    def _require(self, connection: Connection, conn_id: str) -> Credential:
+        found = self._find(connection, conn_id)
+        if found is None:
+            raise NotRegisteredError(
+                f"Credential `{conn_id}` is not in the store. Name it in the Airflow Variable "
+                "`oauth_guard_connections`, or import its tokens with `airflow oauth-guard import`."
+            )
+        return found
+
+    def _insert(self, connection: Connection, enrollment: Enrollment, now: datetime) -> None:
+        seeded = bool(enrollment.access_token or enrollment.refresh_token)
+        try:
+            with connection.begin_nested():
+                result = connection.execute(
+                    insert(credentials).values(
+                        conn_id=enrollment.conn_id, created_at=now, failures=0, **_settings(enrollment)
+                    )
+                )
+        except IntegrityError:
+            # Another process took it in first; the caller reads what that one wrote, and fails if nothing is there.
+            return
+        assert result.inserted_primary_key is not None
+        credential_id = result.inserted_primary_key[0]
+        connection.execute(
+            insert(tokens).values(
+                credential_id=credential_id,
+                generation=1 if seeded else 0,
+                previous_access_token="",
+                previous_refresh_token="",
+                **self._seed(enrollment),
+            )
+        )
+        connection.execute(insert(statuses).values(credential_id=credential_id, status=Status.ACTIVE.value, since=now))
+
+    def _update(
+        self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
+    ) -> None:
+        was_seeded_with = connection.execute(
+            select(credentials.c.seed_fingerprint).where(credentials.c.id == existing.id)
+        ).scalar_one()
+        values = _settings(enrollment)
+        if not values["seed_fingerprint"]:
+            values["seed_fingerprint"] = was_seeded_with
+        elif values["seed_fingerprint"] != was_seeded_with and (was_seeded_with or existing.generation == 0):
+            # Tokens that were imported before the connection's seed was first read are the newer ones.
+            self._reseed(connection, existing, enrollment, now, observer)
+        connection.execute(update(credentials).where(credentials.c.id == existing.id).values(**values))
+
+    def _reseed(
+        self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
+    ) -> None:
+        """A person has put new tokens in: a new generation, active until proven otherwise, and asked at once."""
+        given = Evidence(
+            kind=Kind.PERSON,
+            generation=existing.generation,
+            observed_at=now,
+            reading=Reading(Subject.GRANT, Finding.LIVE, "reseeded", "a person entered new tokens"),
+            verdict=Verdict.LIVE,
+            observer=observer,
+        )
+        ledger.apply(connection, existing.id, ledger.add(connection, existing.id, given), now)
+        connection.execute(
+            update(tokens)
+            .where(tokens.c.credential_id == existing.id)
+            .values(
+                generation=existing.generation + 1,
+                previous_access_token=tokens.c.access_token,
+                previous_refresh_token=tokens.c.refresh_token,
+                **self._seed(enrollment),
+            )
+        )
+        connection.execute(
+            update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now)
+        )
+        close_open_investigation(connection, existing.id, "a person entered new tokens", now)
+
+    def _seed(self, enrollment: Enrollment) -> dict[str, Any]:
+        # A seed's age is unknown; unless its end is told it counts as due, so that the first refresh finds out.
+        return {
+            "access_token": self._seal(enrollment.access_token),
+            "refresh_token": self._seal(enrollment.refresh_token),
+            "scope": "",
+            "issued_at": None,
+            "expires_at": enrollment.expires_at if enrollment.access_token else None,
+        }
+
+    def _seal(self, secret: str) -> str:
+        return self._cipher.encrypt(secret) if secret else ""
+
+    def _open(self, stored: str) -> str:
+        return self._cipher.decrypt(stored) if stored else ""
+
+    def _tokens(self, connection: Connection, credential_id: int) -> Tokens:
+        row = connection.execute(select(tokens).where(tokens.c.credential_id == credential_id)).mappings().one()
+        return Tokens(row["generation"], self._open(row["access_token"]), self._open(row["refresh_token"]))
+
+    def _with_open_intent(self, connection: Connection, lease: Lease) -> Lease:
+        row = (
+            connection.execute(
+                select(intents)
+                .where(intents.c.credential_id == lease.credential.id, intents.c.outcome.is_(None))
+                .order_by(intents.c.id.desc())
+                .limit(1)
+            )
+            .mappings()
+            .one_or_none()
+        )
+        if row is not None and row["generation"] == lease.tokens.generation and row["answer"] is not None:
+            return replace(lease, kept_answer=(row["id"], _answer_from(self._open(row["answer"]))))
+        lost = connection.execute(_lost(lease.credential.id, lease.tokens.generation)).first() is not None
+        return replace(lease, lost_answer=lost)
+
+    def _store_generation(self, connection: Connection, lease: Lease, issued: IssuedTokens, now: datetime) -> None:
+        stored = connection.execute(
+            update(tokens)
+            .where(tokens.c.credential_id == lease.credential.id, tokens.c.generation == lease.tokens.generation)
+            .values(
+                generation=lease.tokens.generation + 1,
+                previous_access_token=tokens.c.access_token,
+                previous_refresh_token=tokens.c.refresh_token,
+                access_token=self._seal(issued.access_token),
+                refresh_token=self._seal(issued.refresh_token or lease.tokens.refresh_token),
+                scope=issued.scope,
+                issued_at=now,
+                expires_at=now + issued.expires_in if issued.expires_in else None,
+                lease_owner=None,
+                lease_until=None,
+            )
+        )
+        if stored.rowcount != 1:
+            raise UnprovenTransitionError(
+                f"Credential `{lease.credential.conn_id}`: tokens of generation {lease.tokens.generation} were "
+                "replaced by somebody else while they were being refreshed. The answer is kept in the journal."
+            )
+
+    def _close_intent(self, connection: Connection, intent_id: int, outcome: str, now: datetime) -> None:
+        # Its answer has served: the tokens it held are stored, or it held none. A lost one has no answer.
+        connection.execute(
+            update(intents).where(intents.c.id == intent_id).values(outcome=outcome, closed_at=now, answer=None)
+        )
+
+    def _release(self, connection: Connection, lease: Lease) -> None:
+        connection.execute(
+            update(tokens)
+            .where(tokens.c.credential_id == lease.credential.id, tokens.c.lease_owner == lease.owner)
+            .values(lease_owner=None, lease_until=None)
+        )
+
+
+def _lost(credential_id: int, generation: int) -> Any:
+    """Refreshes of this generation that may have been processed without their answer reaching us."""
+    return (
+        select(intents.c.id)
+        .where(
+            intents.c.credential_id == credential_id,
+            intents.c.generation == generation,
+            or_(intents.c.outcome == "lost", and_(intents.c.outcome.is_(None), intents.c.answer.is_(None))),
+        )
+        .limit(1)
+    )
+
+
+def _settings(enrollment: Enrollment) -> dict[str, Any]:
+    return {
+        "connection_class": enrollment.connection_class,
+        "client_key": enrollment.client_key,
+        "probe_host": enrollment.probe_host,
+        "seed_fingerprint": fingerprint(enrollment.refresh_token or enrollment.access_token),
+        "margin_seconds": enrollment.margin.total_seconds(),
+        "at_half_life": int(enrollment.at_half_life),
+        "expire_policy": enrollment.expire_policy,
+        "alert_route": enrollment.alert_route,
+    }
+
+
+def _record_false_expiry(connection: Connection, credential: Credential, seen: Evidence, now: datetime) -> None:
+    record_closed(
+        connection,
+        Symptom(
+            about=About.CREDENTIAL,
+            name=credential.conn_id,
+            kind=IncidentKind.FALSE_EXPIRY,
+            summary=f"It was expired since {credential.status_since:%Y-%m-%d %H:%M}Z and answered a refresh.",
+            opened_at=credential.status_since,
+            alert_route=credential.alert_route,
+        ),
+        f"restored by evidence {seen.id}",
+        now,
+    )
+
+
+def _answer_from(text: str) -> HttpAnswer:
+    kept = json.loads(text)
+    return HttpAnswer(
+        status=kept["status"],
+        headers=kept["headers"],
+        body=base64.b64decode(kept["body"]),
+        received_at=parse_instant(kept["received_at"], "received_at"),
+    )
+
+
+def credential_from_row(row: RowMapping) -> Credential:
+    return Credential(
+        id=row["id"],
+        conn_id=row["conn_id"],
+        connection_class=row["connection_class"],
+        client_key=row["client_key"],
+        status=Status(row["status"]),
+        status_since=row["since"],
+        generation=row["token_generation"],
+        life=Life(
+            issued_at=row["issued_at"],
+            expires_at=row["expires_at"],
+            margin=timedelta(seconds=row["margin_seconds"]),
+            at_half_life=bool(row["at_half_life"]),
+        ),
+        failures=row["failures"],
+        attempt_after=row["attempt_after"],
+        expire_policy=row["expire_policy"],
+        alert_route=row["alert_route"],
+    )

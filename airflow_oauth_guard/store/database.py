@@ -1,0 +1,148 @@
+"""Open the store's database and bring it to this release's tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic.command import upgrade
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, column, create_engine, event, inspect, select, table, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from airflow_oauth_guard.errors import StoreConfigurationError
+
+VERSION_TABLE = "oauth_guard_alembic_version"
+SQLITE_BUSY_MILLISECONDS = 30_000
+"""How long a writer waits for another on SQLite; a write of ours takes milliseconds."""
+
+_MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"airflow_oauth_guard migrations").digest()[:6], "big")
+
+
+class Database:
+    """An engine whose transactions behave alike on SQLite, PostgreSQL and MariaDB/MySQL."""
+
+    def __init__(self, url: str | URL) -> None:
+        self.engine = _engine(url)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, committed at the end, rolled back on an error."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that writes nothing and, on SQLite, blocks no writer."""
+        with self.engine.connect().execution_options(oauth_guard_read=True) as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Create or upgrade the tables; safe when many processes start at once.
+
+        Raises:
+            StoreConfigurationError: If the database cannot be reached or belongs to a newer release.
+        """
+        config = _alembic_config()
+        try:
+            with self.read() as connection:
+                if _revision(connection) == _head(config):
+                    return
+            with self.write() as connection, _one_at_a_time(connection):
+                _refuse_newer(connection, config)
+                config.attributes["connection"] = connection
+                upgrade(config, "head")
+        except OperationalError as error:
+            raise StoreConfigurationError(
+                f"The store at {self.engine.url.render_as_string(hide_password=True)} cannot be used: {error.orig}"
+            ) from error
+
+
+def _engine(url: str | URL) -> Engine:
+    try:
+        parsed = make_url(url)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() in ("mysql", "mariadb"):
+            options["isolation_level"] = "READ COMMITTED"
+        engine = create_engine(parsed, **options)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise StoreConfigurationError(
+            f"The store's address is not usable ({type(error).__name__}: {error}). Use a Postgres or MySQL "
+            "connection in `[oauth_guard] store_conn_id`, with its driver installed, or leave it empty for SQLite."
+        ) from error
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Foreign keys on, readers beside one writer, and a lock taken when a transaction begins.
+
+    SQLite's Python driver begins a transaction only at the first write, so a read followed by a write could fail
+    with "database is locked" no matter how long we wait: it would break what was read.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("foreign_keys = ON", f"busy_timeout = {SQLITE_BUSY_MILLISECONDS}", "journal_mode = WAL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("oauth_guard_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _revision(connection: Connection) -> str | None:
+    # Asked directly: Alembic's own way logs two lines each time, and this runs in every task.
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar_one_or_none()
+
+
+def _head(config: Config) -> str | None:
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def _refuse_newer(connection: Connection, config: Config) -> None:
+    revision = _revision(connection)
+    try:
+        if revision is not None:
+            ScriptDirectory.from_config(config).get_revision(revision)
+    except CommandError as error:
+        raise StoreConfigurationError(
+            f"The store is at revision {revision}, which this release does not know: a newer release has used it. "
+            "Upgrade airflow-oauth-guard on this component."
+        ) from error
+
+
+@contextmanager
+def _one_at_a_time(connection: Connection) -> Iterator[None]:
+    """Hold a lock while migrating; on SQLite the open transaction is one."""
+    dialect = connection.dialect.name
+    if dialect == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        yield
+    elif dialect in ("mysql", "mariadb"):
+        name = f"oauth_guard_{connection.engine.url.database}"[:64]
+        if connection.execute(text("SELECT GET_LOCK(:name, 120)"), {"name": name}).scalar() != 1:
+            raise StoreConfigurationError("Another process has been migrating the store for two minutes; look at it.")
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+    else:
+        yield

@@ -1,0 +1,164 @@
+"""Append-only evidence, and the status changes it carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, or_, select, update
+
+from airflow_oauth_guard.domain.evidence import (
+    Evidence,
+    Finding,
+    Kind,
+    Observer,
+    Reading,
+    Shape,
+    Subject,
+    Verdict,
+    as_columns,
+)
+from airflow_oauth_guard.domain.investigation import SIBLING_WINDOW
+from airflow_oauth_guard.domain.status import Status, rule_for
+from airflow_oauth_guard.store.tables import credentials, evidence, statuses, transitions
+
+
+def add(connection: Connection, credential_id: int, seen: Evidence) -> Evidence:
+    """Write one piece of evidence; returns it with its id."""
+    result = connection.execute(insert(evidence).values(credential_id=credential_id, **as_columns(seen)))
+    assert result.inserted_primary_key is not None
+    return replace(seen, id=int(result.inserted_primary_key[0]))
+
+
+def apply(connection: Connection, credential_id: int, seen: Evidence, now: datetime) -> tuple[Status, Status]:
+    """Change the status as the evidence says, and write the transition; returns it as (from, to).
+
+    Compare-and-set on the status: of two processes with the same evidence one writes the transition.
+    """
+    row = connection.execute(select(statuses).where(statuses.c.credential_id == credential_id)).mappings().one()
+    was = Status(row["status"])
+    rule = rule_for(was, seen)
+    if rule.target is None:
+        return was, was
+    proven = rule.target is not Status.ACTIVE
+    changed = connection.execute(
+        update(statuses)
+        .where(statuses.c.credential_id == credential_id, statuses.c.status == was.value)
+        .values(
+            status=rule.target.value,
+            since=seen.observed_at,
+            generation=seen.generation if proven else None,
+            evidence_id=seen.id if proven else None,
+            subject=seen.subject.value if proven else None,
+            verdict=seen.verdict.value if proven else None,
+        )
+    )
+    if changed.rowcount != 1:
+        return was, was
+    connection.execute(
+        insert(transitions).values(
+            credential_id=credential_id,
+            from_status=was.value,
+            to_status=rule.target.value,
+            evidence_id=seen.id,
+            reason=rule.reason,
+            became_true_at=seen.observed_at,
+            written_at=now,
+            **observed_by(seen.observer),
+        )
+    )
+    return was, rule.target
+
+
+def observed_by(observer: Observer) -> dict[str, Any]:
+    """The columns that say who looked."""
+    return dict(observer.__dict__)
+
+
+def of_investigation(connection: Connection, investigation_id: int, opening_id: int) -> list[Evidence]:
+    """The evidence of one question, in order of time, beginning with the refresh that raised it."""
+    rows = connection.execute(
+        select(evidence)
+        .where(or_(evidence.c.investigation_id == investigation_id, evidence.c.id == opening_id))
+        .order_by(evidence.c.id)
+    ).mappings()
+    return [from_row(row) for row in rows]
+
+
+def by_id(connection: Connection, credential_id: int, evidence_id: int | None) -> Evidence | None:
+    """One piece of evidence about this credential; None if there is none, or it is about another."""
+    if evidence_id is None:
+        return None
+    query = select(evidence).where(evidence.c.id == evidence_id, evidence.c.credential_id == credential_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return from_row(row) if row else None
+
+
+def latest(connection: Connection, credential_id: int, kinds: Iterable[Kind]) -> Evidence | None:
+    """The newest evidence of these kinds."""
+    row = (
+        connection.execute(
+            select(evidence)
+            .where(evidence.c.credential_id == credential_id, evidence.c.kind.in_([kind.value for kind in kinds]))
+            .order_by(evidence.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return from_row(row) if row else None
+
+
+def shape_is_proven(connection: Connection, credential_id: int, client_key: str, shape_id: str, now: datetime) -> bool:
+    """Whether a request of this shape has succeeded for this credential, or lately for a sibling of its client."""
+    siblings = select(credentials.c.id).where(credentials.c.client_key == client_key)
+    found = connection.execute(
+        select(evidence.c.id)
+        .where(
+            evidence.c.shape_id == shape_id,
+            evidence.c.verdict == Verdict.LIVE.value,
+            evidence.c.kind == Kind.REFRESH.value,
+            or_(
+                evidence.c.credential_id == credential_id,
+                evidence.c.credential_id.in_(siblings) & (evidence.c.observed_at >= now - SIBLING_WINDOW),
+            ),
+        )
+        .limit(1)
+    )
+    return found.first() is not None
+
+
+def from_row(row: RowMapping) -> Evidence:
+    """A row back as evidence."""
+    return Evidence(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        generation=row["generation"],
+        observed_at=row["observed_at"],
+        reading=Reading(Subject(row["subject"]), Finding(row["finding"]), row["rule"], row["explanation"]),
+        verdict=Verdict(row["verdict"]),
+        shape=_shape(row["shape"]),
+        http_status=row["http_status"],
+        headers=json.loads(row["headers"]),
+        body=row["body"],
+        answer_id=row["answer_id"],
+        skew=_seconds(row["skew_seconds"]),
+        retry_after=_seconds(row["retry_after_seconds"]),
+        rests_on=tuple(json.loads(row["rests_on"])),
+        investigation_id=row["investigation_id"],
+        observer=Observer(**{name: row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}),
+    )
+
+
+def _shape(text: str | None) -> Shape | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return Shape(**{**fields, "parameters": tuple(fields["parameters"])})
+
+
+def _seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)

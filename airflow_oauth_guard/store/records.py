@@ -1,0 +1,99 @@
+"""What the store hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from airflow_oauth_guard.domain.answers import Answer
+from airflow_oauth_guard.domain.schedule import Life
+from airflow_oauth_guard.domain.status import Status
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """What the store has to know about a connection; the connection itself stays Airflow's."""
+
+    conn_id: str
+    connection_class: str
+    client_key: str
+    margin: timedelta
+    at_half_life: bool = False
+    expire_policy: str = "ask"
+    alert_route: str = ""
+    probe_host: str = ""
+    access_token: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A credential as consumers and people see it: no secrets."""
+
+    id: int
+    conn_id: str
+    connection_class: str
+    client_key: str
+    status: Status
+    status_since: datetime
+    generation: int
+    """Counts the tokens this credential has had; 0 before the first."""
+    life: Life
+    failures: int
+    """Refreshes that failed in a row."""
+    attempt_after: datetime | None
+    """Not to be refreshed before, after a failure."""
+    expire_policy: str
+    alert_route: str
+
+    def waits(self, now: datetime) -> bool:
+        return self.attempt_after is not None and now < self.attempt_after
+
+    def is_due(self, now: datetime) -> bool:
+        return not self.waits(now) and (self.status is not Status.ACTIVE or self.life.is_due(now))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One generation of tokens."""
+
+    generation: int
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.access_token or self.refresh_token)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The sole right to refresh one credential, until it runs out; fenced by the token generation."""
+
+    credential: Credential
+    tokens: Tokens
+    """Read inside the lease: the newest there are."""
+    owner: str
+    lost_answer: bool = False
+    """An earlier refresh of this generation ended without an answer: the token may be spent."""
+    kept_answer: tuple[int, Answer] | None = None
+    """An answer that was kept but not taken in before its process died, with its intent's id."""
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """One open question about one credential."""
+
+    id: int
+    credential: Credential
+    generation: int
+    opened_at: datetime
+    opening_evidence_id: int
+    conclusion_evidence_id: int | None = None
+    finding: str | None = None
+    explanation: str = ""
+    owner: str = ""
+    asked_at: datetime | None = None
+    answer: str | None = None
+    answered_by: str | None = None
+    closed_at: datetime | None = None

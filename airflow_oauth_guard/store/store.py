@@ -1,0 +1,51 @@
+"""The store, opened."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import URL
+
+from airflow_oauth_guard.store.credentials import Credentials
+from airflow_oauth_guard.store.database import Database
+from airflow_oauth_guard.store.encryption import TokenCipher
+from airflow_oauth_guard.store.incidents import Incidents
+from airflow_oauth_guard.store.investigations import Investigations
+from airflow_oauth_guard.store.records import Investigation
+from airflow_oauth_guard.store.sources import Sources
+
+
+class Store:
+    """Credentials, questions, incidents and sources in one database.
+
+    Args:
+        url: An SQLAlchemy URL; SQLite, PostgreSQL, MariaDB or MySQL.
+        fernet_keys: Airflow's ``[core] fernet_key``; several keys separated by commas.
+
+    Raises:
+        StoreConfigurationError: If there is no key, or the database cannot be used.
+    """
+
+    def __init__(self, url: str | URL, fernet_keys: str) -> None:
+        cipher = TokenCipher(fernet_keys)
+        self.database = Database(url)
+        self.database.migrate()
+        self.credentials = Credentials(self.database, cipher)
+        self.investigations = Investigations(self.database)
+        self.incidents = Incidents(self.database)
+        self.sources = Sources(self.database)
+
+    def investigation(self, investigation_id: int) -> Investigation:
+        """An investigation with its credential as it is now.
+
+        Raises:
+            NotRegisteredError: If there is no such investigation.
+        """
+        row = self.investigations.row(investigation_id)
+        credential = self.credentials.by_id(row["credential_id"])
+        names = ("id", "generation", "opened_at", "opening_evidence_id", "conclusion_evidence_id", "finding")
+        more = ("asked_at", "answer", "answered_by", "closed_at")
+        return Investigation(
+            credential=credential,
+            explanation=row["explanation"] or "",
+            owner=row["owner"] or "",
+            **{name: row[name] for name in (*names, *more)},
+        )

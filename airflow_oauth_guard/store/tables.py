@@ -1,0 +1,274 @@
+"""The tables. ``migrations/`` creates them; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
+
+from airflow_oauth_guard.domain.clock import aware
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware instant, kept as UTC with microseconds on every database; a naive one is refused."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        instant = aware(value, "a stored instant")
+        # Plain, whatever subclass it came as: the drivers know pendulum's no more than they must.
+        instant = datetime.combine(instant.date(), instant.time(), tzinfo=timezone.utc)
+        return instant if dialect.name == "postgresql" else instant.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+def _where_seen() -> list[Column[Any]]:
+    return [
+        Column("dag_id", String(250)),
+        Column("run_id", String(250)),
+        Column("task_id", String(250)),
+        Column("map_index", Integer),
+        Column("try_number", Integer),
+    ]
+
+
+credentials = Table(
+    "oauth_guard_credentials",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("conn_id", String(250), nullable=False, unique=True),
+    Column("connection_class", String(40), nullable=False),
+    Column("client_key", String(64), nullable=False, index=True),
+    Column("probe_host", String(255), nullable=False, default=""),
+    Column("seed_fingerprint", String(16), nullable=False, index=True),
+    Column("margin_seconds", Float, nullable=False),
+    Column("at_half_life", Integer, nullable=False),
+    Column("expire_policy", String(10), nullable=False),
+    Column("alert_route", String(100), nullable=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("attempt_after", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+tokens = Table(
+    "oauth_guard_tokens",
+    metadata,
+    Column("credential_id", ForeignKey(credentials.c.id), primary_key=True, autoincrement=False),
+    Column("generation", Integer, nullable=False),
+    Column("access_token", LONG_TEXT, nullable=False, default=""),
+    Column("refresh_token", LONG_TEXT, nullable=False, default=""),
+    Column("scope", Text, nullable=False, default=""),
+    Column("issued_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("previous_access_token", LONG_TEXT, nullable=False, default=""),
+    Column("previous_refresh_token", LONG_TEXT, nullable=False, default=""),
+    Column("lease_owner", String(100)),
+    Column("lease_until", UtcDateTime),
+    UniqueConstraint("credential_id", "generation"),
+)
+
+intents = Table(
+    "oauth_guard_intents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("credential_id", ForeignKey(credentials.c.id), nullable=False, index=True),
+    Column("generation", Integer, nullable=False),
+    Column("token_fingerprint", String(16), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("answer", LONG_TEXT),
+    Column("outcome", String(20)),
+    Column("closed_at", UtcDateTime),
+)
+
+evidence = Table(
+    "oauth_guard_evidence",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("credential_id", ForeignKey(credentials.c.id), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("subject", String(20), nullable=False),
+    Column("finding", String(40), nullable=False),
+    Column("verdict", String(10), nullable=False),
+    Column("rule", String(60), nullable=False),
+    Column("explanation", Text, nullable=False),
+    Column("shape", Text),
+    Column("shape_id", String(64)),
+    Column("http_status", Integer),
+    Column("headers", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("answer_id", String(64), nullable=False),
+    Column("skew_seconds", Float),
+    Column("retry_after_seconds", Float),
+    Column("rests_on", Text, nullable=False),
+    Column("investigation_id", Integer),
+    Column("observed_at", UtcDateTime, nullable=False),
+    *_where_seen(),
+    # A death is concluded from other evidence or said by a person; no single answer can be one.
+    CheckConstraint("verdict <> 'dead' OR kind IN ('conclusion', 'person')", name="dead_is_concluded"),
+    CheckConstraint("kind <> 'conclusion' OR verdict <> 'dead' OR rests_on <> '[]'", name="dead_rests_on_evidence"),
+    # What a status points at; MySQL and SQLite want the key to cover exactly the columns pointed at.
+    UniqueConstraint("credential_id", "generation", "id", "subject", "verdict", name="uq_oauth_guard_evidence_carries"),
+    Index("ix_oauth_guard_evidence_seen", "credential_id", "observed_at"),
+    Index("ix_oauth_guard_evidence_shape", "shape_id", "verdict"),
+    Index("ix_oauth_guard_evidence_investigation", "investigation_id"),
+)
+
+_CARRIED = """
+    status = 'active'
+    OR (status = 'lapsed' AND subject = 'access_token' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)
+    OR (status = 'expired' AND subject = 'grant' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)
+"""
+
+statuses = Table(
+    "oauth_guard_statuses",
+    metadata,
+    Column("credential_id", ForeignKey(credentials.c.id), primary_key=True, autoincrement=False),
+    Column("status", String(10), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("generation", Integer),
+    Column("evidence_id", Integer),
+    Column("subject", String(20)),
+    Column("verdict", String(10)),
+    CheckConstraint(_CARRIED, name="carried_by_evidence"),
+    ForeignKeyConstraint(
+        ["credential_id", "generation", "evidence_id", "subject", "verdict"],
+        [evidence.c[n] for n in ("credential_id", "generation", "id", "subject", "verdict")],
+        name="fk_oauth_guard_statuses_evidence",
+    ),
+    # The evidence is about the tokens the credential has now, not about some it had before.
+    ForeignKeyConstraint(
+        ["credential_id", "generation"],
+        [tokens.c.credential_id, tokens.c.generation],
+        name="fk_oauth_guard_statuses_generation",
+    ),
+)
+
+transitions = Table(
+    "oauth_guard_transitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("credential_id", ForeignKey(credentials.c.id), nullable=False, index=True),
+    Column("from_status", String(10), nullable=False),
+    Column("to_status", String(10), nullable=False),
+    Column("evidence_id", ForeignKey(evidence.c.id), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("became_true_at", UtcDateTime, nullable=False),
+    Column("written_at", UtcDateTime, nullable=False),
+    *_where_seen(),
+)
+
+investigations = Table(
+    "oauth_guard_investigations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("credential_id", ForeignKey(credentials.c.id), nullable=False, index=True),
+    Column("generation", Integer, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    # The credential's id while the question is open, NULL after: at most one open question per credential.
+    Column("open_for", Integer, unique=True),
+    Column("opening_evidence_id", ForeignKey(evidence.c.id), nullable=False),
+    Column("conclusion_evidence_id", ForeignKey(evidence.c.id)),
+    Column("finding", String(40)),
+    Column("explanation", Text),
+    Column("owner", String(100)),
+    Column("asked_at", UtcDateTime),
+    Column("answer", String(20)),
+    Column("answered_by", String(250)),
+    Column("answered_at", UtcDateTime),
+    Column("closed_at", UtcDateTime),
+    *_where_seen(),
+)
+
+incidents = Table(
+    "oauth_guard_incidents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("about", String(12), nullable=False),
+    Column("name", String(250), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("owner", String(100), nullable=False),
+    Column("signature", String(64), nullable=False),
+    Column("alert_route", String(100), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("noticed_at", UtcDateTime, nullable=False),
+    Column("escalates_at", UtcDateTime),
+    Column("first_notified_at", UtcDateTime),
+    Column("last_notified_at", UtcDateTime),
+    Column("resolved_at", UtcDateTime),
+    Column("resolution", Text),
+    # "<about>/<name>" while open, NULL after: one incident at a time about one thing.
+    Column("open_for", String(263), unique=True),
+    Index("ix_oauth_guard_incidents_about", "about", "name"),
+)
+
+sources = Table(
+    "oauth_guard_sources",
+    metadata,
+    Column("name", String(250), primary_key=True),
+    Column("window_seconds", Float, nullable=False),
+    Column("credential", String(250)),
+    Column("count_conn_id", String(250)),
+    Column("count_sql", Text),
+    Column("alert_route", String(100), nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
+)
+
+heartbeats = Table(
+    "oauth_guard_heartbeats",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", String(250), nullable=False),
+    Column("row_count", Integer),
+    Column("at", UtcDateTime, nullable=False),
+    # One heartbeat per task instance and try, however often it is written.
+    Column("beat_key", String(64), nullable=False, unique=True),
+    *_where_seen(),
+    CheckConstraint("row_count IS NULL OR row_count >= 0", name="rows_not_negative"),
+    Index("ix_oauth_guard_heartbeats_heard", "source", "at"),
+)

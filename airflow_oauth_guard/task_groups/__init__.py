@@ -1,0 +1,1 @@
+"""Functions that build the guard and flat-line graphs."""

@@ -1,0 +1,973 @@
+"""The server itself, from top to bottom: the ledger, faults, OAuth (Authlib), Meta, the resource, admin.
+
+One process serves one `ledger`, so it is a module global. Requests pass the faults in parallel and are then
+answered one at a time, so that a refresh token is checked and replaced in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any, Literal, TypeVar, cast
+from urllib.parse import unquote
+
+from authlib.integrations.flask_oauth2 import AuthorizationServer as FlaskAuthorizationServer
+from authlib.oauth2.rfc6749 import (
+    ClientMixin,
+    InvalidClientError,
+    InvalidGrantError,
+    OAuth2Error,
+    TokenMixin,
+)
+from authlib.oauth2.rfc6749 import grants as rfc6749
+from authlib.oauth2.rfc6750 import BearerTokenGenerator
+from authlib.oauth2.rfc7009 import RevocationEndpoint
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
+from authlib.oauth2.rfc7662 import IntrospectionEndpoint
+from flask import Blueprint, Flask, Request, Response, g, jsonify, request
+from flask.typing import ResponseReturnValue
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+Json = dict[str, Any]
+Kind = Literal["access", "refresh"]
+
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+CLIENT_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+#: Grants that renew with the access token itself: once it is dead there is no second chance.
+SELF_RENEWING = {"fb_exchange_token", "ig_refresh_token", "th_refresh_token"}
+#: What a fault's "on" means. Other paths (introspection, revocation) fail by path, or with "both".
+ENDPOINTS = {
+    "/oauth/token": "token",
+    "/meta/oauth/access_token": "token",
+    "/instagram/refresh_access_token": "token",
+    "/threads/refresh_access_token": "token",
+    "/api/me": "resource",
+    "/api/rows": "resource",
+}
+
+
+# --- The ledger: the ground truth -------------------------------------------------------------------
+
+
+class Clock:
+    """Our own time, which tests move forward so that tokens expire without waiting for them.
+
+    Assertions (RFC 7523) are still judged by the machine's time: their signer did not move.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time() + self.offset
+
+
+@dataclass
+class Client(ClientMixin):  # type: ignore[misc]
+    """A registered client, and how its provider likes to behave. Lifetimes in seconds; None: for ever."""
+
+    client_id: str
+    client_secret: str | None = None
+    token_endpoint_auth_method: str = "client_secret_basic"
+    grant_types: list[str] = field(default_factory=lambda: ["refresh_token"])
+    rotation: bool = False
+    reuse_detection: bool = False
+    wrong_grant_error: str = "unsupported_grant_type"
+    scope: str = "read"
+    jwks: Json | None = None
+    access_lifetime: int | None = 3600
+    refresh_lifetime: int | None = None
+    secret_prefix: str = "tok-"
+    disabled: bool = False
+    rows: int = 3
+
+    def get_client_id(self) -> str:
+        """For Authlib."""
+        return self.client_id
+
+    def get_allowed_scope(self, scope: str | None) -> str | None:
+        """Default to everything (RFC 6749 §3.3); None makes Authlib answer invalid_scope."""
+        if not scope:
+            return self.scope
+        return scope if set(scope.split()) <= set(self.scope.split()) else None
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        """Compare in constant time. A client without a secret matches none."""
+        return secrets.compare_digest((self.client_secret or "").encode(), client_secret.encode())
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        """Only the registered method (RFC 7591 §2), on every endpoint."""
+        return self.token_endpoint_auth_method == method
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        """Only the registered grant types (RFC 7591 §2)."""
+        return grant_type in self.grant_types
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether its access token is its only way to the next one."""
+        return bool(SELF_RENEWING.intersection(self.grant_types))
+
+
+@dataclass
+class Grant:
+    """One user's agreement: the family that all tokens renewed from each other belong to."""
+
+    client_id: str
+    user: str
+    revoked: bool = False
+
+
+@dataclass
+class Token(TokenMixin):  # type: ignore[misc]
+    """One access or refresh token. Never deleted, so that we can say why it is dead."""
+
+    clock: Clock
+    grant: Grant
+    kind: Kind
+    scope: str
+    issued_at: float
+    expires_at: float | None
+    revoked: bool = False
+
+    @property
+    def client_id(self) -> str:
+        """Whose it is."""
+        return self.grant.client_id
+
+    @property
+    def live(self) -> bool:
+        """Whether a request with it would be accepted right now."""
+        return not (self.is_expired() or self.is_revoked())
+
+    @property
+    def expires_in(self) -> int | None:
+        """Seconds left, negative once expired; None: never expires."""
+        return None if self.expires_at is None else round(self.expires_at - self.clock.now())
+
+    def check_client(self, client: Client) -> bool:
+        """For Authlib: was it issued to this client?"""
+        return self.client_id == client.client_id
+
+    def get_scope(self) -> str:
+        """For Authlib."""
+        return self.scope
+
+    def is_expired(self) -> bool:
+        """By our clock."""
+        return self.expires_at is not None and self.expires_at <= self.clock.now()
+
+    def is_revoked(self) -> bool:
+        """Revoked or replaced. Access tokens may outlive their grant, as with most providers."""
+        return self.revoked or (self.kind == "refresh" and self.grant.revoked)
+
+
+class Ledger:
+    """Every client, token, fault and request. `tokens` is ordered by age; its keys are the secrets."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.clock = Clock()
+        self.clients: dict[str, Client] = {}
+        self.tokens: dict[str, Token] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[Json] = []
+        self.used_assertions: set[tuple[str, str]] = set()
+
+    def add_client(self, client: Client) -> None:
+        """Register a client from scratch: an earlier one of that name is forgotten with its tokens."""
+        self.clients[client.client_id] = client
+        self.tokens = {value: t for value, t in self.tokens.items() if t.client_id != client.client_id}
+
+    def enabled_client(self, client_id: str) -> Client | None:
+        """What Authlib may find."""
+        client = self.clients.get(client_id)
+        return client if client and not client.disabled else None
+
+    def new_value(self, client: Client, kind: Kind) -> str:
+        """A secret that a test can search logs for: `tok-at-…` or `tok-rt-…`."""
+        prefix = client.secret_prefix
+        hyphen = "" if prefix.endswith("-") else "-"
+        return f"{prefix}{hyphen}{'at' if kind == 'access' else 'rt'}-{secrets.token_hex(20)}"
+
+    def record(self, value: str, grant: Grant, kind: Kind, scope: str, lifetime: int | None) -> None:
+        """Enter a token that is being handed out."""
+        now = self.clock.now()
+        expires_at = None if lifetime is None else now + lifetime
+        self.tokens[value] = Token(self.clock, grant, kind, scope, now, expires_at)
+
+    def issue(self, client: Client, grant: Grant, kind: Kind, lifetime: int | None) -> str:
+        """Make a token and enter it."""
+        value = self.new_value(client, kind)
+        self.record(value, grant, kind, client.scope, lifetime)
+        return value
+
+    def newest(self, client_id: str, kind: Kind, user: str | None = None) -> Token | None:
+        """The token handed out last; the one a careful client holds."""
+        for token in reversed(self.tokens.values()):
+            if token.client_id == client_id and token.kind == kind and user in (None, token.grant.user):
+                return token
+        return None
+
+    def is_live(self, client_id: str, kind: Kind, user: str | None = None) -> bool:
+        """Whether the newest such token would be accepted."""
+        token = self.newest(client_id, kind, user)
+        return token is not None and token.live
+
+    def grant_live(self, client: Client, user: str | None = None) -> bool:
+        """Whether the agreement stands. A disabled client is another fact, unless it is all there is."""
+        if "refresh_token" in client.grant_types:
+            return self.is_live(client.client_id, "refresh", user)
+        if client.renews_itself:
+            return self.is_live(client.client_id, "access", user)
+        return not client.disabled
+
+    def revoke(self, client: Client, user: str | None, *, access: bool, grant: bool) -> None:
+        """Kill what belongs to a client (and user). For Meta's classes, a grant is its access tokens."""
+        access = access or (grant and client.renews_itself)
+        for token in self.tokens.values():
+            if token.client_id == client.client_id and user in (None, token.grant.user):
+                token.grant.revoked = token.grant.revoked or grant
+                token.revoked = token.revoked or (access and token.kind == "access")
+
+
+# --- Faults: what a provider, or the network before it, does wrong -------------------------------------
+
+
+@dataclass
+class Fault:
+    """A failure to stage, for one client, one path, both, or (with neither) the whole provider."""
+
+    kind: str
+    client_id: str | None = None
+    path: str | None = None
+    on: str | None = None
+    times: int | None = None
+    status: int = 503
+    body: str | Json = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    megabytes: int = 1
+    seconds: float = 60
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        """Faults on a client start at the token endpoint; faults on a path need no further word."""
+        self.on = self.on or ("token" if self.client_id and not self.path else "both")
+        if self.kind not in FAULT_ANSWERS or self.on not in ("token", "resource", "both"):
+            raise ValueError(f"No fault of kind {self.kind!r} on {self.on!r}; kinds: {sorted(FAULT_ANSWERS)}")
+
+    def matches(self, path: str, client_id: str | None) -> bool:
+        """Whether this request is to fail."""
+        return (
+            self.path in (None, path)
+            and self.client_id in (None, client_id)
+            and self.on in ("both", ENDPOINTS.get(path))
+        )
+
+
+def status_fault(fault: Fault) -> Response:
+    """Any status, body and headers: 503, or 429 with Retry-After."""
+    response = (
+        Response(fault.body, mimetype="text/plain") if isinstance(fault.body, str) else jsonify(fault.body)
+    )
+    response.status_code = fault.status
+    response.headers.update(fault.headers)
+    return response
+
+
+def html_fault(fault: Fault) -> Response:
+    """A captive portal: every request "succeeds" with its login page."""
+    return Response("<!doctype html><title>Sign in to Wi-Fi</title><h1>Welcome</h1>", mimetype="text/html")
+
+
+def truncated_fault(fault: Fault) -> Response:
+    """The connection closes before the promised length is there."""
+    response = Response('{"access_token": "tok-at-cut', mimetype="application/json")
+    response.content_length = 4096
+    return response
+
+
+def huge_fault(fault: Fault) -> Response:
+    """An answer nobody should read to its end."""
+
+    def body() -> Iterator[bytes]:
+        yield b'{"padding": "'
+        for _ in range(fault.megabytes):
+            yield b"x" * 1_000_000
+        yield b'"}'
+
+    return Response(body(), mimetype="application/json")
+
+
+def error_200_fault(fault: Fault) -> Response:
+    """An error that says 200, as Slack's do."""
+    return jsonify(ok=False, error="token_expired")
+
+
+def empty_200_fault(fault: Fault) -> Response:
+    """200 and nothing."""
+    return Response(b"", mimetype="application/json")
+
+
+def hang_fault(fault: Fault) -> Response:
+    """Silence, then a gateway's timeout; nothing was evaluated."""
+    time.sleep(fault.seconds)
+    return Response("upstream timed out", status=504, mimetype="text/plain")
+
+
+def redirect_fault(fault: Fault) -> Response:
+    """307 keeps method and body: a careless client sends its secrets on to the next host."""
+    return Response(status=307, headers={"Location": fault.url})
+
+
+FAULT_ANSWERS: dict[str, Callable[[Fault], Response]] = {
+    "status": status_fault,
+    "html": html_fault,
+    "truncated": truncated_fault,
+    "huge": huge_fault,
+    "error_200": error_200_fault,
+    "empty_200": empty_200_fault,
+    "hang": hang_fault,
+    "redirect": redirect_fault,
+}
+
+ledger = Ledger()
+
+
+def take_fault() -> Fault | None:
+    """The first fault that matches this request, counted down."""
+    with ledger.lock:
+        fault = next((f for f in ledger.faults if f.matches(request.path, g.client_id)), None)
+        if fault and fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                ledger.faults.remove(fault)
+        return fault
+
+
+# --- Every request: whose is it, does it fail, and a line about it -------------------------------------
+
+
+class FormRequest(Request):
+    """Some providers take JSON at the token endpoint. Show it to Authlib as the form of RFC 6749 §4."""
+
+    @cached_property
+    def form(self) -> ImmutableMultiDict[str, str]:
+        """The form, or a flat JSON body in its place."""
+        if not self.is_json or self.path != "/oauth/token":
+            return super().form
+        body = self.get_json(silent=True)
+        items = body.items() if isinstance(body, dict) else ()
+        return ImmutableMultiDict({name: str(value) for name, value in items if value is not None})
+
+
+class OneAtATime(Flask):
+    """Answers hold the ledger's lock; faults, which may hang, do not."""
+
+    request_class = FormRequest
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Check and change the ledger in one step."""
+        with ledger.lock:
+            return super().dispatch_request()
+
+
+def assertion_issuer(assertion: str | None) -> str | None:
+    """Who an assertion says it is from. Not verified: this only attributes the request."""
+    try:
+        claims = json.loads(jws.extract_compact((assertion or "").encode()).payload)
+    except (JoseError, ValueError):
+        return None
+    issuer = claims.get("iss") if isinstance(claims, dict) else None
+    return issuer if isinstance(issuer, str) else None
+
+
+def presented_token() -> str | None:
+    """The access token, from the header (RFC 6750 §2.1) or a parameter (§2.2, §2.3)."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else request.values.get("access_token")
+
+
+def basic_user() -> str | None:
+    """The user name of HTTP Basic, percent-encoded as RFC 6749 §2.3.1 wants it."""
+    basic = request.authorization
+    return unquote(basic.username) if basic and basic.type == "basic" and basic.username else None
+
+
+def claimed_client() -> str | None:
+    """Which client the request is about, whichever way it says so."""
+    values = request.values
+    token = ledger.tokens.get(presented_token() or values.get("fb_exchange_token") or "")
+    return (
+        basic_user()
+        or values.get("client_id")
+        or assertion_issuer(values.get("client_assertion"))
+        or assertion_issuer(values.get("assertion"))
+        or (token.client_id if token else None)
+    )
+
+
+def before() -> Response | None:
+    """Attribute the request, then fail it if it is to fail, before anything is evaluated."""
+    if request.path.startswith("/admin/"):
+        return None
+    g.at = ledger.clock.now()
+    g.client_id = claimed_client()
+    fault = take_fault()
+    return FAULT_ANSWERS[fault.kind](fault) if fault else None
+
+
+def error_in(response: Response) -> str | None:
+    """The error code of an answer, ours or Meta's, for the request log."""
+    body = response.get_json(silent=True) if response.is_json and response.is_sequence else None
+    error = body.get("error") if isinstance(body, dict) else None
+    return f"{error.get('type')} {error.get('code')}" if isinstance(error, dict) else error
+
+
+def after(response: Response) -> Response:
+    """Log the request: names of parameters, never their values."""
+    if "at" in g:
+        entry = {
+            "at": iso(g.at),
+            "client_id": g.client_id,
+            "path": request.path,
+            "method": request.method,
+            "grant_type": request.values.get("grant_type"),
+            "status": response.status_code,
+            "error": error_in(response),
+            "parameters": sorted(request.values.keys()),
+        }
+        with ledger.lock:
+            ledger.requests.append(entry)
+    return response
+
+
+def iso(timestamp: float) -> str:
+    """An aware UTC instant, as text."""
+    return datetime.fromtimestamp(timestamp, tz=timezone.utc).isoformat()
+
+
+# --- OAuth: token, introspection and revocation endpoints, by Authlib ----------------------------------
+
+
+class AuthlibServer(FlaskAuthorizationServer):  # type: ignore[misc]
+    """Authlib's server on our ledger."""
+
+    def authenticate_client(self, request: Any, methods: list[str], endpoint: str = "token") -> Client:
+        """Always 401 for wrong credentials. Authlib says 400 for some; RFC 6749 §5.2 allows both."""
+        try:
+            return cast(Client, super().authenticate_client(request, methods, endpoint))
+        except InvalidClientError as error:
+            error.status_code = 401
+            raise
+
+
+class PrivateKeyJwt(JWTBearerClientAssertion):  # type: ignore[misc]
+    """Client authentication with a signed assertion, RFC 7523 §2.2. Each may be used once."""
+
+    CLIENT_AUTH_METHOD = "private_key_jwt"
+
+    def get_audiences(self) -> list[str]:
+        """The token endpoint or the server itself."""
+        return audiences()
+
+    def validate_jti(self, claims: Json, jti: str) -> bool:
+        """Refuse a replay."""
+        use = (claims["sub"], jti)
+        first = use not in ledger.used_assertions
+        ledger.used_assertions.add(use)
+        return first
+
+    def resolve_client_public_key(self, client: Client) -> KeySet:
+        """The registered keys."""
+        return public_keys(client, InvalidClientError)
+
+
+class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
+    """RFC 6749 §6, with rotation and reuse detection (RFC 9700 §4.14.2) if the client has them."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    @property
+    def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:
+        """Authlib's name for rotation."""
+        return cast(bool, self.client.rotation)
+
+    def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
+        """The live refresh token. A dead one that comes back may end its family: somebody copied it."""
+        token = ledger.tokens.get(refresh_token)
+        if token is None or token.kind != "refresh":
+            return None
+        if token.revoked and self.client.reuse_detection and token.check_client(self.client):
+            token.grant.revoked = True
+        return token if token.live else None
+
+    def authenticate_user(self, refresh_token: Token) -> str:
+        """Who agreed to the grant."""
+        return refresh_token.grant.user
+
+    def revoke_old_credential(self, refresh_token: Token) -> None:
+        """With rotation, the old refresh token is dead at once: there is no grace period."""
+        refresh_token.revoked = self.client.rotation
+
+
+class ClientCredentials(rfc6749.ClientCredentialsGrant):  # type: ignore[misc]
+    """RFC 6749 §4.4. Public clients have no credentials, so not for them."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS[:3]
+
+
+class JwtBearer(JWTBearerGrant):  # type: ignore[misc]
+    """RFC 7523 §2.1. The assertion's issuer is the client, as with Google's service accounts."""
+
+    def resolve_issuer_client(self, issuer: str) -> Client | None:
+        """The client; a disabled one is not merely unknown."""
+        client = ledger.clients.get(issuer)
+        if client and client.disabled:
+            raise InvalidClientError("The client is disabled.", status_code=401)
+        return client
+
+    def resolve_client_public_key(self, client: Client) -> KeySet:
+        """The registered keys."""
+        return public_keys(client, InvalidGrantError)
+
+    def get_audiences(self) -> list[str]:
+        """The token endpoint or the server itself."""
+        return audiences()
+
+    def authenticate_user(self, subject: str) -> str:
+        """Any subject exists here."""
+        return subject
+
+    def has_granted_permission(self, client: Client, user: str) -> bool:
+        """Every client may act for every user."""
+        return True
+
+
+class OwnTokens:
+    """Both token endpoints answer for any token of the asking client, whatever the hint says."""
+
+    CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def query_token(self, token_string: str, token_type_hint: str | None) -> Token | None:
+        """By value; we need no hint to find it."""
+        return ledger.tokens.get(token_string)
+
+
+class Introspection(OwnTokens, IntrospectionEndpoint):  # type: ignore[misc]
+    """RFC 7662."""
+
+    def check_permission(self, token: Token, client: Client, request: Any) -> bool:
+        """Only one's own tokens; others look inactive (RFC 7662 §2.2)."""
+        return token.check_client(client)
+
+    def introspect_token(self, token: Token) -> Json:
+        """The answer for a live token."""
+        payload = {
+            "active": True,
+            "client_id": token.client_id,
+            "username": token.grant.user,
+            "sub": token.grant.user,
+            "scope": token.scope,
+            "token_type": "Bearer",
+            "iat": int(token.issued_at),
+            "exp": None if token.expires_at is None else int(token.expires_at),
+        }
+        return {name: value for name, value in payload.items() if value is not None}
+
+
+class Revocation(OwnTokens, RevocationEndpoint):  # type: ignore[misc]
+    """RFC 7009."""
+
+    def revoke_token(self, token: Token, request: Any) -> None:
+        """A refresh token takes the grant and its access tokens along (RFC 7009 §2.1)."""
+        token.revoked = True
+        if token.kind == "refresh":
+            token.grant.revoked = True
+            for other in ledger.tokens.values():
+                other.revoked = other.revoked or other.grant is token.grant
+
+
+def audiences() -> list[str]:
+    """What an assertion may be addressed to (RFC 7523 §3)."""
+    base = request.host_url.rstrip("/")
+    return [f"{base}/oauth/token", base]
+
+
+def public_keys(client: Client, error: type[OAuth2Error]) -> KeySet:
+    """The keys a client's assertions are verified with."""
+    if not client.jwks:
+        raise error(description="The client has no registered keys.")
+    keys: KeySet = KeySet.import_key_set(cast(Any, client.jwks))
+    return keys
+
+
+def save_token(token: Json, oauth_request: Any) -> None:
+    """Enter what Authlib generated. A refresh continues its grant, everything else begins one."""
+    client: Client = oauth_request.client
+    old: Token | None = oauth_request.refresh_token
+    grant = old.grant if old else Grant(client.client_id, oauth_request.user or client.client_id)
+    scope = token.get("scope", "")
+    ledger.record(token["access_token"], grant, "access", scope, client.access_lifetime)
+    if "refresh_token" in token:
+        full_scope = old.scope if old else scope
+        ledger.record(token["refresh_token"], grant, "refresh", full_scope, client.refresh_lifetime)
+
+
+def build_authlib_server() -> AuthlibServer:
+    """Register every grant, endpoint and client authentication method."""
+    server = AuthlibServer(query_client=ledger.enabled_client, save_token=save_token)
+    generator = BearerTokenGenerator(
+        lambda client, **_: ledger.new_value(client, "access"),
+        lambda client, **_: ledger.new_value(client, "refresh"),
+        lambda client, grant_type: client.access_lifetime,
+    )
+    server.register_token_generator("default", generator)
+    server.register_client_auth_method("private_key_jwt", PrivateKeyJwt())
+    for grant in (RefreshToken, ClientCredentials, JwtBearer):
+        server.register_grant(grant)
+    for endpoint in (Introspection, Revocation):
+        server.register_endpoint(endpoint)
+    return server
+
+
+authlib_server = build_authlib_server()
+oauth = Blueprint("oauth", __name__)
+
+
+@oauth.errorhandler(ValueError)
+def malformed(error: ValueError) -> ResponseReturnValue:
+    """Authlib 1.9 raises on undecodable Basic credentials, and on a quote in an assertion's `kid`."""
+    return {"error": "invalid_request", "error_description": "The request is malformed."}, 400
+
+
+@oauth.post("/oauth/token")
+def token_endpoint() -> ResponseReturnValue:
+    """RFC 6749 §3.2. The wrong grant type is refused before client or token are looked at."""
+    client = ledger.clients.get(g.client_id)
+    if client and not client.check_grant_type(request.values.get("grant_type", "")):
+        return wrong_grant(client)
+    return cast(Response, authlib_server.create_token_response())
+
+
+def wrong_grant(client: Client) -> ResponseReturnValue:
+    """The client's own way to refuse a grant type. With invalid_grant it looks just like a dead token."""
+    if client.wrong_grant_error == "meta":
+        return meta_error("Missing or invalid grant_type", 100)
+    error = OAuth2Error(error=client.wrong_grant_error)
+    return cast(Response, authlib_server.handle_error_response(None, error))
+
+
+@oauth.post("/oauth/introspect")
+def introspect() -> ResponseReturnValue:
+    """RFC 7662 §2."""
+    return cast(Response, authlib_server.create_endpoint_response("introspection"))
+
+
+@oauth.post("/oauth/revoke")
+def revoke() -> ResponseReturnValue:
+    """RFC 7009 §2."""
+    return cast(Response, authlib_server.create_endpoint_response("revocation"))
+
+
+# --- Meta: Facebook, Instagram and Threads long-lived tokens -------------------------------------------
+
+meta = Blueprint("meta", __name__)
+
+
+class MetaError(Exception):
+    """A refusal in the shape of Meta's "Handling Errors" page."""
+
+    def __init__(self, message: str, code: int, subcode: int | None = None) -> None:
+        super().__init__(message)
+        self.message, self.code, self.subcode = message, code, subcode
+
+
+def meta_error(message: str, code: int, subcode: int | None = None) -> ResponseReturnValue:
+    """400 with Meta's error object."""
+    error = {"message": message, "type": "OAuthException", "code": code}
+    return {"error": error if subcode is None else {**error, "error_subcode": subcode}}, 400
+
+
+@meta.errorhandler(MetaError)
+def refuse(error: MetaError) -> ResponseReturnValue:
+    """Translate at the last line."""
+    return meta_error(error.message, error.code, error.subcode)
+
+
+def require_grant_type(expected: str) -> None:
+    """Refuse any other grant type without a look at the token: code 100, not 190."""
+    sent = request.values.get("grant_type", "")
+    if sent != expected:
+        raise MetaError(f"Invalid grant_type: {sent}", 100)
+
+
+def long_lived_token(value: str | None, grant_type: str, client: Client | None = None) -> ResponseReturnValue:
+    """Trade a live token for a new one. The old one lives on until its own expiry.
+
+    Meta also wants Instagram and Threads tokens to be 24 hours old; we do not make tests wait.
+    """
+    token = ledger.tokens.get(value or "")
+    owner = ledger.clients.get(token.client_id) if token else None
+    if token is None or owner is None or token.kind != "access" or (client and owner is not client):
+        raise MetaError("Error validating access token: The access token could not be decrypted.", 190, 463)
+    if not token.live:
+        raise MetaError("Error validating access token: Session has expired or was ended.", 190, 463)
+    if owner.disabled:
+        raise MetaError("Error validating application. Application has been deleted.", 101)
+    if not owner.check_grant_type(grant_type):
+        raise MetaError(f"Invalid grant_type for this application: {grant_type}", 100)
+    new = ledger.issue(owner, token.grant, "access", owner.access_lifetime)
+    return {"access_token": new, "token_type": "bearer", "expires_in": owner.access_lifetime}
+
+
+@meta.route("/meta/oauth/access_token", methods=["GET", "POST"])
+def facebook_exchange() -> ResponseReturnValue:
+    """Facebook Login, "Get Long-Lived Tokens": fb_exchange_token."""
+    require_grant_type("fb_exchange_token")
+    client = ledger.enabled_client(request.values.get("client_id", ""))
+    if client is None:
+        raise MetaError("Error validating application. Cannot get application info.", 101)
+    if not client.check_client_secret(request.values.get("client_secret", "")):
+        raise MetaError("Error validating client secret.", 1)
+    return long_lived_token(request.values.get("fb_exchange_token"), "fb_exchange_token", client)
+
+
+@meta.route("/instagram/refresh_access_token", methods=["GET", "POST"])
+def instagram_refresh() -> ResponseReturnValue:
+    """Instagram Platform, "Refresh a long-lived token": GET only, no client authentication."""
+    return refresh_by_get("ig_refresh_token")
+
+
+@meta.route("/threads/refresh_access_token", methods=["GET", "POST"])
+def threads_refresh() -> ResponseReturnValue:
+    """Threads API, "Long-Lived Tokens": as Instagram, with a name of its own."""
+    return refresh_by_get("th_refresh_token")
+
+
+def refresh_by_get(grant_type: str) -> ResponseReturnValue:
+    """Refuse POST as the Graph API does: with 400, not 405."""
+    if request.method == "POST":
+        raise MetaError("Unsupported post request.", 100)
+    require_grant_type(grant_type)
+    return long_lived_token(request.values.get("access_token"), grant_type)
+
+
+# --- The resource ---------------------------------------------------------------------------------------
+
+api = Blueprint("api", __name__)
+
+
+class TokenRefused(Exception):
+    """Why a resource request got a 401; no reason means it brought no token (RFC 6750 §3.1)."""
+
+
+@api.errorhandler(TokenRefused)
+def unauthorized(refused: TokenRefused) -> ResponseReturnValue:
+    """RFC 6750 §3: the challenge, and the same in JSON."""
+    reason = str(refused)
+    if not reason:
+        return {"error": "unauthorized"}, 401, {"WWW-Authenticate": "Bearer"}
+    challenge = f'Bearer error="invalid_token", error_description="{reason}"'
+    return {"error": "invalid_token", "error_description": reason}, 401, {"WWW-Authenticate": challenge}
+
+
+def live_access_token() -> Token:
+    """The token of this request.
+
+    Raises:
+        TokenRefused: It is missing, unknown, expired or revoked.
+    """
+    value = presented_token()
+    token = ledger.tokens.get(value or "")
+    if not value:
+        raise TokenRefused
+    if token is None or token.kind != "access":
+        raise TokenRefused("The access token is unknown")
+    if not token.live:
+        raise TokenRefused(f"The access token {'was revoked' if token.revoked else 'expired'}")
+    return token
+
+
+@api.route("/api/me", methods=["GET", "POST"])
+def me() -> ResponseReturnValue:
+    """The probe: who does this token speak for?"""
+    user = live_access_token().grant.user
+    return {"id": user, "name": user.title()}
+
+
+@api.get("/api/rows")
+def rows() -> ResponseReturnValue:
+    """The data a source sends: as many rows as the admin wants, also none."""
+    client = ledger.clients[live_access_token().client_id]
+    return {"rows": [{"id": number, "name": f"row {number}"} for number in range(1, client.rows + 1)]}
+
+
+# --- Admin: for tests only ------------------------------------------------------------------------------
+
+admin = Blueprint("admin", __name__, url_prefix="/admin")
+Form = TypeVar("Form", Client, Fault)
+
+
+@admin.errorhandler(LookupError)
+@admin.errorhandler(TypeError)
+@admin.errorhandler(ValueError)
+def bad_admin_request(error: Exception) -> ResponseReturnValue:
+    """A mistake in a test should explain itself."""
+    return {"error": f"{type(error).__name__}: {error}"}, 404 if isinstance(error, LookupError) else 400
+
+
+def build(form: type[Form], values: Json) -> Form:
+    """A client or fault from JSON."""
+    check_names(form, values)
+    return form(**values)
+
+
+def check_names(form: type[Client] | type[Fault], values: Json) -> None:
+    """Refuse a misspelt name: silently ignored, it would make a test prove nothing."""
+    unknown = values.keys() - {f.name for f in fields(form)}
+    if unknown:
+        raise ValueError(f"{form.__name__} has no {sorted(unknown)}")
+
+
+def body() -> Json:
+    """The JSON object sent to us."""
+    return cast(Json, request.get_json(silent=True) or {})
+
+
+def known_client(client_id: str | None) -> Client:
+    """A client that must exist."""
+    if client_id not in ledger.clients:
+        raise LookupError(f"No client {client_id!r}; clients: {sorted(ledger.clients)}")
+    return ledger.clients[client_id]
+
+
+@admin.post("/clients")
+def add_client() -> ResponseReturnValue:
+    """Create a client, or begin it anew."""
+    ledger.add_client(build(Client, body()))
+    return {}, 201
+
+
+@admin.patch("/clients/<client_id>")
+def change_client(client_id: str) -> ResponseReturnValue:
+    """Change how a client behaves; its tokens stay."""
+    check_names(Client, body())
+    ledger.clients[client_id] = replace(known_client(client_id), **{**body(), "client_id": client_id})
+    return {}
+
+
+@admin.post("/mint")
+def mint() -> ResponseReturnValue:
+    """What a person's consent would give. `access_lifetime` counts for this access token only."""
+    wishes = body()
+    client = known_client(wishes.get("client_id"))
+    client.secret_prefix = wishes.get("secret_prefix") or client.secret_prefix
+    lifetime = wishes.get("access_lifetime", client.access_lifetime)
+    grant = Grant(client.client_id, wishes.get("user") or client.client_id)
+    tokens: Json = {"refresh_token": None, "expires_in": lifetime}
+    tokens["access_token"] = ledger.issue(client, grant, "access", lifetime)
+    if wishes.get("with_refresh", client.check_grant_type("refresh_token")):
+        tokens["refresh_token"] = ledger.issue(client, grant, "refresh", client.refresh_lifetime)
+    return tokens
+
+
+@admin.post("/revoke")
+def revoke_all() -> ResponseReturnValue:
+    """What a person does in the provider's settings. Clients without a user's grant: see `disabled`."""
+    wishes = body()
+    access, grant = wishes.get("access", True), wishes.get("grant", True)
+    ledger.revoke(known_client(wishes.get("client_id")), wishes.get("user"), access=access, grant=grant)
+    return {}
+
+
+@admin.post("/rows")
+def set_rows() -> ResponseReturnValue:
+    """How many rows the source sends from now on."""
+    known_client(body().get("client_id")).rows = int(body().get("count", 0))
+    return {}
+
+
+@admin.post("/faults")
+def add_fault() -> ResponseReturnValue:
+    """Stage a fault behind the ones already there; the first that matches a request is used."""
+    ledger.faults.append(build(Fault, body()))
+    return {}, 201
+
+
+@admin.delete("/faults")
+def clear_faults() -> ResponseReturnValue:
+    """Everything works again."""
+    ledger.faults.clear()
+    return {}
+
+
+@admin.post("/clock")
+def advance_clock() -> ResponseReturnValue:
+    """Let time pass."""
+    ledger.clock.offset += float(body().get("advance_seconds", 0))
+    return {"now": iso(ledger.clock.now())}
+
+
+@admin.get("/truth")
+def truth() -> ResponseReturnValue:
+    """What is really alive, for a client or one of its users."""
+    client, user = known_client(request.args.get("client_id")), request.args.get("user")
+    newest = ledger.newest(client.client_id, "access", user)
+    return {
+        "access_token_live": newest is not None and newest.live,
+        "grant_live": ledger.grant_live(client, user),
+        "newest_access_expires_in": newest.expires_in if newest else None,
+    }
+
+
+@admin.get("/requests")
+def list_requests() -> ResponseReturnValue:
+    """The request log, oldest first."""
+    client_id = request.args.get("client_id")
+    return jsonify([entry for entry in ledger.requests if client_id in (None, entry["client_id"])])
+
+
+@admin.delete("/requests")
+def clear_requests() -> ResponseReturnValue:
+    """Begin a new log."""
+    ledger.requests.clear()
+    return {}
+
+
+# --- Listening ------------------------------------------------------------------------------------------
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Standard error is for what went wrong, not for every request."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Say nothing: Werkzeug would print the query string, tokens included."""
+
+
+def create_app() -> Flask:
+    """All parts together."""
+    app = OneAtATime("tests.authorization_server")
+    app.before_request(before)
+    app.after_request(after)
+    for blueprint in (oauth, meta, api, admin):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def listen(port: int) -> BaseWSGIServer:
+    """A server bound to loopback, not yet serving. Port 0 takes any free one."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    return make_server("127.0.0.1", port, create_app(), threaded=True, request_handler=QuietHandler)

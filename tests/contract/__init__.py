@@ -1,0 +1,1 @@
+"""One suite against every store: what SQLite, PostgreSQL and MariaDB must do alike."""
