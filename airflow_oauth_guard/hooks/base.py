@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Ki
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.schedule import next_attempt
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import ConfigurationError, CredentialUnusableError
+from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError, CredentialUnusableError
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest, Outcome
 from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.grants.settings import GrantSettings, read_settings
@@ -132,14 +133,21 @@ class OAuthGuardHook(BaseHook):
                 known=self.grant_class.fields,
                 required=self.grant_class.required,
             )
-            for secret in settings.secrets:
-                mask_secret(secret)
             self._grant = self.grant_class(settings)
         return self._grant
 
     @property
     def settings(self) -> GrantSettings:
         return self.grant.settings
+
+    def mask_secrets(self) -> None:
+        """Have Airflow mask the connection's secrets in logs, beside our own redaction.
+
+        Only for a worker: masking talks to the task's supervisor, synchronously, and doing that inside a triggerer
+        mixes up its conversation (seen on Airflow 3.1.8: "Response read out of order").
+        """
+        for secret in self.settings.secrets:
+            mask_secret(secret)
 
     def enrollment(self, expires_at: datetime | None = None) -> Enrollment:
         """What the store has to know about this connection."""
@@ -175,6 +183,7 @@ class OAuthGuardHook(BaseHook):
             CredentialUnusableError: If there is none that may be used; says why and what to do. Never returns an
                 empty or a known-bad token.
         """
+        self.mask_secrets()
         store = get_store()
         credential = store.credentials.enroll(self.enrollment(), utcnow())
         if credential.is_due(utcnow()):
@@ -316,9 +325,6 @@ class OAuthGuardHook(BaseHook):
         outcome: Outcome = self.grant.read(answer)
         seen = self._seen(Kind.REFRESH, request, answer, outcome.reading, lease.tokens, observer, investigation_id)
         if outcome.tokens is not None:
-            mask_secret(outcome.tokens.access_token)
-            if outcome.tokens.refresh_token:
-                mask_secret(outcome.tokens.refresh_token)
             renewed, recorded = await asyncio.to_thread(
                 store.credentials.renew, lease, intent_id, outcome.tokens, seen, now
             )
@@ -375,8 +381,6 @@ class OAuthGuardHook(BaseHook):
         return RefreshResult(self.oauth_guard_conn_id, Refreshed.FAILED, recorded.sentence(), recorded)
 
     async def _send(self, request: HttpRequest) -> Answer:
-        for secret in request.secrets:
-            mask_secret(secret)
         return await send(request, deadline=duration("request_deadline_seconds"))
 
     def _sent_token(self, tokens: Tokens) -> str:
@@ -448,7 +452,13 @@ def _answered_last(store: Store, credential: Credential) -> bool:
 
 
 def _fields(connection: Connection) -> dict[str, Any]:
-    fields = dict(connection.extra_dejson)
+    # Not `extra_dejson`: it talks to the supervisor, which breaks a triggerer; see OAuthGuardHook.mask_secrets.
+    try:
+        fields = json.loads(connection.extra or "{}")
+    except ValueError as error:
+        raise ConnectionFieldError(str(connection.conn_id), "extra", "is not JSON; write an object.") from error
+    if not isinstance(fields, dict):
+        raise ConnectionFieldError(str(connection.conn_id), "extra", "is not a JSON object; write one.")
     for given, meaning in DIRECTLY_GIVEN.items():
         value = getattr(connection, given)
         if value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from functools import cache
@@ -99,7 +100,7 @@ def store_url(connection: Connection) -> URL:
         host=connection.host,
         port=connection.port,
         database=connection.schema,
-        query={key: value for key, value in connection.extra_dejson.items() if isinstance(value, str)},
+        query={key: value for key, value in json.loads(connection.extra or "{}").items() if isinstance(value, str)},
     )
 
 

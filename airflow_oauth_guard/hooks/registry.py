@@ -35,8 +35,14 @@ def hook_for(connection: Connection) -> OAuthGuardHook:
 
 
 def get_hook(conn_id: str) -> OAuthGuardHook:
-    """:func:`hook_for` by connection id, in a worker."""
-    return hook_for(BaseHook.get_connection(conn_id))
+    """:func:`hook_for` by connection id, in a worker.
+
+    Raises:
+        ConfigurationError: If its type is not one of ours, or a field is missing or wrong.
+    """
+    hook = hook_for(BaseHook.get_connection(conn_id))
+    hook.mask_secrets()
+    return hook
 
 
 async def aget_hook(conn_id: str) -> OAuthGuardHook:

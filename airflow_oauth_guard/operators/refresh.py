@@ -64,7 +64,6 @@ class RefreshOperator(BaseOperator):
         for conn_id in self.conn_ids:
             try:
                 hook = get_hook(conn_id)
-                hook.settings  # noqa: B018 - complains now, by field, rather than in the middle of the batch
             except (ConfigurationError, AirflowNotFoundException) as error:
                 # One bad connection must not stop the others: it becomes an incident, and this task ends red.
                 self.log.error("`%s` cannot be refreshed: %s", conn_id, error)  # noqa: TRY400

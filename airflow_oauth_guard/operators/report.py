@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_oauth_guard.domain.clock import words
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Kind
 from airflow_oauth_guard.domain.incidents import About, Incident
 from airflow_oauth_guard.errors import NeedsAPersonError
 from airflow_oauth_guard.hooks.config import get_store
@@ -95,10 +96,14 @@ def _line(incident: Incident) -> str:
 
 
 def _questions(store: Store) -> list[str]:
-    """Failed refreshes nobody has concluded about yet, whether or not an incident is open already."""
-    return [
-        f"- credential `{store.credentials.by_id(question['credential_id']).conn_id}`: its refresh failed and is being "
-        f"looked into since {question['opened_at']:%H:%M:%S}Z (DAG `oauth_guard_investigate`)."
-        for question in store.investigations.open_ones()
-        if question["conclusion_evidence_id"] is None
-    ]
+    """Failed refreshes nobody has concluded about yet; not those that time may cure."""
+    lines = []
+    for question in store.investigations.open_ones():
+        credential = store.credentials.by_id(question["credential_id"])
+        failed = store.credentials.latest_evidence(credential, Kind.REFRESH)
+        if question["conclusion_evidence_id"] is None and failed and failed.finding not in TRANSIENT:
+            lines.append(
+                f"- credential `{credential.conn_id}`: its refresh failed ({failed.sentence()}) and is being looked "
+                f"into since {question['opened_at']:%H:%M:%S}Z (DAG `oauth_guard_investigate`)."
+            )
+    return lines

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_oauth_guard.domain.answers import RFC6749_ERRORS, Answer
@@ -387,19 +387,21 @@ def test_a_credential_without_a_probe_is_told_so():
 
 # -- laws ---------------------------------------------------------------------------------------------------------
 
+REVOKED_SAID, UNKNOWN_SAID = TOKEN_ANSWERS[:2]
 STORIES = st.lists(
     st.tuples(
-        st.sampled_from([Kind.REFRESH, Kind.REFRESH, Kind.CONTROL]),
-        st.sampled_from([*TOKEN_ANSWERS[:3], *TOKEN_ANSWERS]),
-        st.sampled_from([timedelta(), SECOND, PAUSE - SECOND, PAUSE, DAY]),
-        st.sampled_from([2, 2, 2, 1]),
+        st.sampled_from([Kind.REFRESH, Kind.CONTROL]),
+        st.sampled_from([*6 * [REVOKED_SAID], *6 * [UNKNOWN_SAID], *TOKEN_ANSWERS]),
+        st.sampled_from([timedelta(), SECOND, PAUSE - SECOND, PAUSE, PAUSE, DAY]),
+        st.sampled_from([2, 2, 2, 2, 1]),
         st.sampled_from([None, timedelta(), SKEW_LIMIT, SKEW_LIMIT + SECOND, -DAY]),
     ),
     max_size=6,
 )
+"""Biased towards stories that come close to a proof: among evenly drawn ones hardly any does."""
 FLAGS = st.fixed_dictionaries(
     {
-        "generation": st.sampled_from([2, 2, 2, 3]),
+        "generation": st.sampled_from([2, 2, 2, 2, 3]),
         "has_probe": st.booleans(),
         "sends_token": st.sampled_from([True, True, True, False]),
         "shape_proven": st.booleans(),
@@ -444,9 +446,9 @@ def four_conditions_hold(known: Case) -> bool:
 
 
 PROOF = [
-    (Kind.REFRESH, TOKEN_ANSWERS[0], timedelta(), 2, None),
-    (Kind.CONTROL, TOKEN_ANSWERS[1], SECOND, 2, None),
-    (Kind.REFRESH, TOKEN_ANSWERS[0], PAUSE, 2, None),
+    (Kind.REFRESH, REVOKED_SAID, timedelta(), 2, None),
+    (Kind.CONTROL, UNKNOWN_SAID, SECOND, 2, None),
+    (Kind.REFRESH, REVOKED_SAID, PAUSE, 2, None),
 ]
 LAX = {"generation": 2, "has_probe": False, "sends_token": True, "shape_proven": False, "lost_answer": False}
 
@@ -454,17 +456,17 @@ LAX = {"generation": 2, "has_probe": False, "sends_token": True, "shape_proven":
 @example(PROOF, LAX)
 @example(PROOF[::2], LAX)
 @example(PROOF[:2], LAX | {"shape_proven": True})
-@settings(max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=600, deadline=None)
 @given(STORIES, FLAGS)
 def test_a_grant_is_concluded_dead_exactly_when_all_four_conditions_hold(story, flags):
-    first = (Kind.REFRESH, SAID["revoked"], timedelta(), 2, None)
+    first = (Kind.REFRESH, REVOKED_SAID, timedelta(), 2, None)
     known = case(*told([first, *story]), **flags)
     conclusion = conclude(known)
     assert is_proven_death(conclusion) == four_conditions_hold(known)
     assert (conclusion.finding is Finding.GRANT_DEAD) == is_proven_death(conclusion)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(STORIES, FLAGS, st.sampled_from(TOKEN_ANSWERS))
 def test_every_conclusion_can_be_written_down_and_told(story, flags, said):
     known = case(*told([(Kind.REFRESH, said, timedelta(), 2, None), *story]), **flags)
@@ -488,7 +490,7 @@ PROBE_STORIES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(PROBE_STORIES)
 def test_an_access_token_is_concluded_dead_only_after_two_rejections_of_it_with_a_pause_between(story):
     at, looked = timedelta(), []
@@ -497,10 +499,11 @@ def test_an_access_token_is_concluded_dead_only_after_two_rejections_of_it_with_
         looked.append((said, probed(said.answer, after=at, generation=generation)))
     conclusion = conclude(case(refreshed(http(503)), *(item for _, item in looked), has_probe=True))
     if conclusion.access_token is Verdict.DEAD:
-        rejected = [item.observed_at for said, item in looked if said.says_token_dead and item.generation == 1]
+        newest = [(said, item) for said, item in looked if item.generation == 1]
+        rejected = [item.observed_at for said, item in newest if said.says_token_dead]
         assert len(rejected) >= 2
         assert rejected[-1] - rejected[0] >= PAUSE
-        assert not looked[-1][0].alive
+        assert not newest[-1][0].alive
 
 
 # -- what to look at next -----------------------------------------------------------------------------------------

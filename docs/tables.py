@@ -1,0 +1,111 @@
+"""Write the tables in ``docs/`` that are made from code. ``--check`` fails where one is stale.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from airflow_oauth_guard.domain.answers import RFC6749_ERRORS, RFC6750_ERRORS
+from airflow_oauth_guard.domain.evidence import Subject, Verdict
+from airflow_oauth_guard.domain.incidents import IncidentKind
+from airflow_oauth_guard.domain.status import TABLE, Status
+from airflow_oauth_guard.metadata import connection_types, get_provider_info
+
+DOCS = Path(__file__).parent
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def rows(header: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *body]
+    return "".join("| " + " | ".join(" ".join(cell.split()) for cell in line) + " |\n" for line in lines)
+
+
+def statuses() -> str:
+    return rows(("status", "meaning"), [(f"`{status.value}`", status.meaning) for status in Status])
+
+
+def transitions() -> str:
+    changes = [
+        (f"`{source.value}`", f"{subject.value}: {verdict.value}", f"`{rule.target.value}`", rule.reason)
+        for source in Status
+        for subject in Subject
+        for verdict in Verdict
+        if (rule := TABLE[source, subject, verdict]).target is not None
+    ]
+    return rows(("from", "evidence about", "to", "because"), changes)
+
+
+def error_codes() -> str:
+    body = [(f"`{code}`", "token URL", finding.value) for code, finding in RFC6749_ERRORS.items()]
+    body += [(f"`{code}`", "probe URL", finding.value) for code, finding in RFC6750_ERRORS.items()]
+    return rows(("code", "from the", "read as"), body)
+
+
+def incidents() -> str:
+    return rows(("incident", "what the alert says"), [(f"`{kind.value}`", kind.headline) for kind in IncidentKind])
+
+
+def configuration() -> str:
+    options = get_provider_info()["config"]["oauth_guard"]["options"]
+    return rows(
+        ("option", "default", "meaning"),
+        [(f"`{name}`", f"`{entry['default'] or 'empty'}`", entry["description"]) for name, entry in options.items()],
+    )
+
+
+def fields(conn_type: str) -> str:
+    entry = connection_types()[conn_type]
+    behaviour = entry["ui-field-behaviour"]
+    own = [
+        (relabelled, f"`{given}`", "")
+        for given, relabelled in behaviour["relabeling"].items()
+        if given not in behaviour["hidden-fields"]
+    ]
+    more = [
+        (field["label"], f"`extra.{name}`", _described(field)) for name, field in entry["conn-fields"].items()
+    ]
+    return rows(("field", "in JSON", "meaning"), own + more)
+
+
+def _described(field: dict[str, Any]) -> str:
+    schema = field["schema"]
+    choices = f" One of {', '.join(f'`{choice}`' for choice in schema['enum'])}." if "enum" in schema else ""
+    default = f" Default `{str(schema['default']).lower()}`." if schema["type"][0] == "boolean" and "default" in schema else ""
+    if not default and "default" in schema:
+        default = f" Default `{schema['default']}`."
+    return field["description"] + choices + default
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "statuses": statuses,
+    "transitions": transitions,
+    "error-codes": error_codes,
+    "incidents": incidents,
+    "configuration": configuration,
+    **{f"fields-{conn_type}": (lambda conn_type=conn_type: fields(conn_type)) for conn_type in connection_types()},
+}
+
+
+def main() -> int:
+    stale = []
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        fresh = MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+        if fresh != text:
+            stale.append(page.relative_to(DOCS).as_posix())
+            if "--check" not in sys.argv:
+                page.write_text(fresh, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"Stale tables in {', '.join(stale)}; run `make docs`.")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
