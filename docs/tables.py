@@ -67,16 +67,18 @@ def fields(conn_type: str) -> str:
         for given, relabelled in behaviour["relabeling"].items()
         if given not in behaviour["hidden-fields"]
     ]
-    more = [
-        (field["label"], f"`extra.{name}`", _described(field)) for name, field in entry["conn-fields"].items()
-    ]
+    more = [(field["label"], f"`extra.{name}`", _described(field)) for name, field in entry["conn-fields"].items()]
     return rows(("field", "in JSON", "meaning"), own + more)
 
 
 def _described(field: dict[str, Any]) -> str:
     schema = field["schema"]
     choices = f" One of {', '.join(f'`{choice}`' for choice in schema['enum'])}." if "enum" in schema else ""
-    default = f" Default `{str(schema['default']).lower()}`." if schema["type"][0] == "boolean" and "default" in schema else ""
+    default = (
+        f" Default `{str(schema['default']).lower()}`."
+        if schema["type"][0] == "boolean" and "default" in schema
+        else ""
+    )
     if not default and "default" in schema:
         default = f" Default `{schema['default']}`."
     return field["description"] + choices + default

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -26,8 +26,8 @@ class HttpAnswer:
     """A complete answer. ``headers`` has lower-case names; ``body`` is at most the transport's limit."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     received_at: datetime
 
 
@@ -153,12 +153,19 @@ def read_body(answer: HttpAnswer) -> Body:
     if text[:1] == "<":
         return Body(unreadable="the body is HTML or XML, not JSON")
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=_bounded_int)
     except ValueError:
         return Body(unreadable="the body is not complete JSON")
+    except RecursionError:
+        return Body(unreadable="the body is JSON nested without end")
     if isinstance(document, dict):
         return Body(document=document)
     return Body() if isinstance(document, list) else Body(unreadable="the body is JSON but no object or list")
+
+
+def _bounded_int(digits: str) -> int:
+    """Python refuses integers of thousands of digits; a silly number must not cost us the token beside it."""
+    return int(digits[:300])
 
 
 def error_code(document: Mapping[str, Any]) -> ErrorCode | None:
@@ -178,23 +185,29 @@ def challenge_error(www_authenticate: str) -> ErrorCode | None:
     """The ``error`` of a Bearer challenge (RFC 6750 section 3)."""
     if "bearer" not in www_authenticate.lower():
         return None
-    found = dict(re.findall(r'\b(error|error_description)\s*=\s*"?([^",]*)"?', www_authenticate))
+    found: dict[str, str] = {}
+    for name, quoted, bare in _AUTH_PARAM.findall(www_authenticate):
+        found.setdefault(name.lower(), quoted or bare)
     return ErrorCode(found["error"], found.get("error_description", "")) if found.get("error") else None
+
+
+_AUTH_PARAM = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+"""One parameter of a challenge (RFC 9110 section 11.2); a quoted value is taken whole, whatever it quotes."""
 
 
 def retry_after(answer: Answer) -> timedelta | None:
     """``Retry-After`` in seconds or as a date (RFC 9110 section 10.2.3); never negative."""
     value = answer.headers.get("retry-after", "") if isinstance(answer, HttpAnswer) else ""
-    if value.isdigit():
-        return timedelta(seconds=int(value))
+    if value.isascii() and value.isdigit():
+        return timedelta(seconds=int(value[:9]))
     try:
         at = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=timezone.utc)
+        return max(at - answer.received_at, timedelta())
+    except (TypeError, ValueError, OverflowError):
         # Absent or unreadable: the provider asked for nothing we can follow.
         return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=timezone.utc)
-    return max(at - answer.received_at, timedelta())
 
 
 def read_token_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:
@@ -207,7 +220,8 @@ def read_token_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:
     if body.unreadable:
         return _unknown(Subject.PROVIDER, "unreadable_body", f"no answer of a token endpoint: {body.unreadable}")
     error = error_code(body.document)
-    if error is None and answer.status < 300 and body.document.get("access_token"):
+    token = body.document.get("access_token")
+    if error is None and answer.status < 300 and isinstance(token, str) and token:
         return Reading(Subject.GRANT, Finding.LIVE, "token_issued", "the token endpoint issued a new access token")
     if error is None:
         return _unknown(Subject.GRANT, "no_error_code", "neither a token nor an error code was sent")
@@ -241,12 +255,19 @@ def read_probe_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:
     )
 
 
-def answer_id(answer: Answer) -> str:
-    """Equal for two answers that differ in nothing but incidental fields."""
+def answer_id(answer: Answer, sent: Iterable[str] = ()) -> str:
+    """Equal for two answers that differ in nothing but incidental fields.
+
+    Args:
+        sent: The secret values of the request; a provider may echo them, and they differ between two requests.
+    """
     if isinstance(answer, NoAnswer):
         return _digest("no answer", answer.reason)
     error = error_code(read_body(answer).document)
-    said = _INCIDENTAL.sub("#", error.description.lower()) if error else ""
+    said = error.description if error else ""
+    for value in sorted((value for value in sent if value), key=len, reverse=True):
+        said = said.replace(value, "#")
+    said = _INCIDENTAL.sub("#", said.lower())
     return _digest(str(answer.status), error.code if error else "", said)
 
 
@@ -281,8 +302,8 @@ def _unanswered(answer: NoAnswer) -> Reading:
 
 def _read_code(error: ErrorCode, vocabulary: Vocabulary, about: Subject) -> Reading:
     finding = vocabulary.get(error.code)
-    if finding is None:
-        return _unknown(about, "uncatalogued_code", f"the provider says {error}, a code we have no document for")
+    if finding is None or finding is Finding.UNKNOWN:
+        return _unknown(about, "undecided_code", f"the provider says {error}, a code that decides nothing")
     if finding is Finding.GRANT_DEAD and not _RFC6749_BOILERPLATE.search(error.description):
         for pattern, other, topic in NOT_ABOUT_THE_GRANT:
             if pattern.search(error.description):

@@ -31,11 +31,12 @@ def parse_instant(text: str, name: str) -> datetime:
         NaiveDatetimeError: If the text is no instant, or one without a time zone.
     """
     try:
-        parsed = pendulum.parse(text, tz=None, exact=True)
+        # pendulum also reads "now" and bare times, each as a moment of today.
+        parsed = pendulum.parse(text, tz=None, exact=True) if text[:4].isdigit() else None
     except ValueError as error:
         raise NaiveDatetimeError(f"`{name}` is {text!r}, which is not an ISO 8601 instant.") from error
     if not isinstance(parsed, datetime):
-        raise NaiveDatetimeError(f"`{name}` is {text!r}, which is a date or duration, not an instant.")
+        raise NaiveDatetimeError(f"`{name}` is {text!r}, which is not an ISO 8601 instant.")
     return aware(parsed, name)
 
 
@@ -45,10 +46,10 @@ def clock_skew(date_header: str | None, now: datetime) -> timedelta | None:
         return None
     try:
         theirs = parsedate_to_datetime(date_header)
-    except ValueError:
+        return now - theirs if theirs.tzinfo else None
+    except (ValueError, OverflowError):
         # An unreadable header is the same as none: nothing is known about the skew.
         return None
-    return now - theirs if theirs.tzinfo else None
 
 
 def words(duration: timedelta) -> str:

@@ -66,32 +66,37 @@ class SourceFinding:
 def judge(source: Source, heard: Measure, now: datetime) -> SourceFinding:
     """Compare what was heard with the window."""
     opens_at = now - source.window
-    if heard.problem:
-        return SourceFinding(IncidentKind.UNMEASURED, f"The destination could not be counted: {heard.problem}", now)
+    if heard.problem or (source.count is not None and heard.counted is None):
+        why = heard.problem or "nobody did"
+        return SourceFinding(IncidentKind.UNMEASURED, f"The destination could not be counted: {why}", now)
     if heard.counted:
         return SourceFinding(None, f"{heard.counted} rows at the destination within {words(source.window)}", now)
     if source.count is None and heard.last_rows_at is not None and heard.last_rows_at >= opens_at:
         return SourceFinding(None, f"rows arrived {words(now - heard.last_rows_at)} ago", now)
     if heard.registered_at > opens_at and heard.last_rows_at is None:
         return SourceFinding(None, f"watched for {words(now - heard.registered_at)}; the window is still open", now)
-    return _silent(source, heard, opens_at)
+    return _silent(source, heard, now)
 
 
-def _silent(source: Source, heard: Measure, opens_at: datetime) -> SourceFinding:
-    window = words(source.window)
+def _silent(source: Source, heard: Measure, now: datetime) -> SourceFinding:
+    window, opens_at = words(source.window), now - source.window
     if heard.last_beat_at is None or heard.last_beat_at < opens_at:
         heard_last = heard.last_beat_at or heard.registered_at
         last = f"the last was at {heard_last:%Y-%m-%d %H:%M:%S}Z" if heard.last_beat_at else "none was ever heard"
         return SourceFinding(IncidentKind.LATE, f"No run reported within {window}; {last}.", heard_last + source.window)
     since = (heard.last_rows_at or heard.registered_at) + source.window
     if source.count is not None:
-        return SourceFinding(IncidentKind.FLAT, f"It ran, and the destination holds 0 new rows for {window}.", since)
+        return SourceFinding(
+            IncidentKind.FLAT, f"It ran, and the destination holds 0 new rows for {window}.", min(since, now)
+        )
     if heard.last_zero_at is None or heard.last_zero_at < opens_at:
         return SourceFinding(
             IncidentKind.UNMEASURED, f"It ran, but no run within {window} said how many rows it moved.", since
         )
     return SourceFinding(IncidentKind.FLAT, f"It ran and moved 0 rows, every time for {window}.", since)
 
+
+LONGEST_WINDOW = timedelta(days=366).total_seconds()
 
 _KEYS = frozenset({"name", "window_seconds", "credential", "count", "alert_route"})
 
@@ -132,15 +137,22 @@ def _source(entry: Any, position: int) -> Source:
     name, window = entry.get("name"), entry.get("window_seconds")
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{where}: `name` is missing.")
-    if isinstance(window, bool) or not isinstance(window, (int, float)) or window <= 0:
-        raise ConfigurationError(f"{where}: `window_seconds` is {window!r}; write a number of seconds above 0.")
+    if isinstance(window, bool) or not isinstance(window, (int, float)) or not 0 < window <= LONGEST_WINDOW:
+        raise ConfigurationError(f"{where}: `window_seconds` is {window!r}; write seconds above 0, a year at most.")
+    for key in ("credential", "alert_route"):
+        if not isinstance(entry.get(key) or "", str):
+            raise ConfigurationError(f"{where}: `{key}` is {entry[key]!r}; write text.")
     count = entry.get("count")
-    if count is not None and (not isinstance(count, Mapping) or count.keys() != {"conn_id", "sql"}):
-        raise ConfigurationError(f"{where}: `count` needs exactly `conn_id` and `sql`.")
+    if count is not None and (
+        not isinstance(count, Mapping)
+        or count.keys() != {"conn_id", "sql"}
+        or not all(isinstance(value, str) and value for value in count.values())
+    ):
+        raise ConfigurationError(f"{where}: `count` needs exactly `conn_id` and `sql`, both text.")
     return Source(
         name=name,
         window=timedelta(seconds=window),
-        credential=entry.get("credential"),
+        credential=entry.get("credential") or None,
         count=SqlCount(**count) if count else None,
-        alert_route=entry.get("alert_route", ""),
+        alert_route=entry.get("alert_route") or "",
     )

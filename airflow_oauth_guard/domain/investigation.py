@@ -21,6 +21,10 @@ SIBLING_WINDOW = timedelta(days=7)
 """How long a success of another credential of the same client vouches for a request's form."""
 
 
+SAID_WITH_A_CODE = frozenset({"error_code", "undecided_code", "not_about_the_grant"})
+"""Readings of an error that the provider put in words."""
+
+
 class Step(str, Enum):
     """What to look at next."""
 
@@ -126,15 +130,11 @@ def conclude(case: Case) -> Conclusion:
 
 def _access_token(case: Case) -> tuple[Verdict, tuple[int, ...]]:
     """Dead only by two token-specific rejections with a pause between them and no sign of life since."""
-    probes = case.of(Kind.PROBE)
+    probes = [probe for probe in case.of(Kind.PROBE) if probe.generation == case.generation]
     if probes and probes[-1].verdict is Verdict.LIVE:
         return Verdict.LIVE, ()
     last_live = max((i for i, probe in enumerate(probes) if probe.verdict is Verdict.LIVE), default=-1)
-    rejections = [
-        probe
-        for probe in probes[last_live + 1 :]
-        if probe.finding is Finding.ACCESS_TOKEN_DEAD and probe.generation == case.generation
-    ]
+    rejections = [probe for probe in probes[last_live + 1 :] if probe.finding is Finding.ACCESS_TOKEN_DEAD]
     if len(rejections) >= 2 and rejections[-1].observed_at - rejections[0].observed_at >= case.pause:
         return Verdict.DEAD, tuple(item.id for item in rejections if item.id is not None)
     return Verdict.OPEN, ()
@@ -187,8 +187,8 @@ def _about_the_grant(case: Case) -> _Judgement:
 
 def _by_control(case: Case, latest: Evidence) -> _Judgement | None:
     """The bogus-token control: the same complaint about a made-up token means ours was never looked at."""
-    controls = case.of(Kind.CONTROL)
-    same = bool(controls) and controls[-1].answer_id == latest.answer_id
+    controls = _controls_of(case, latest)
+    same = _is_a_complaint(latest) and any(item.answer_id == latest.answer_id for item in controls)
     said = latest.sentence()
     if latest.finding is Finding.CLIENT_MISCONFIGURED:
         return (
@@ -255,10 +255,12 @@ def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
 
 
 def _missing(case: Case) -> list[str]:
-    refreshes, controls = case.of(Kind.REFRESH), case.of(Kind.CONTROL)
+    refreshes = case.of(Kind.REFRESH)
     latest, missing = refreshes[-1], []
+    controls = _controls_of(case, latest)
     if not (case.shape_proven or _told_apart(latest, controls)):
-        made_up = "a made-up token earned the same answer" if controls else "no control was answered"
+        same = any(control.answer_id == latest.answer_id for control in controls)
+        made_up = "a made-up token earned the same answer" if same else "no control told the two apart"
         missing.append(f"this form of request has never succeeded for this client, and {made_up}")
     if latest.generation != case.generation:
         missing.append(f"generation {latest.generation} was sent, but {case.generation} is the newest")
@@ -268,6 +270,19 @@ def _missing(case: Case) -> list[str]:
     if latest.skew is not None and abs(latest.skew) > SKEW_LIMIT:
         missing.append(f"our clock and the provider's are {words(latest.skew)} apart")
     return missing
+
+
+def _is_a_complaint(answered: Evidence) -> bool:
+    """Whether the provider objected to something. Two outages, captive portals or empty bodies look alike as well, and
+    that says nothing about our request.
+    """
+    refused = answered.http_status is not None and 400 <= answered.http_status < 500
+    return answered.reading.rule in SAID_WITH_A_CODE or (refused and bool(answered.body))
+
+
+def _controls_of(case: Case, latest: Evidence) -> list[Evidence]:
+    """The controls that were sent in the same form as the refresh; others say nothing about it."""
+    return [item for item in case.of(Kind.CONTROL) if item.shape == latest.shape]
 
 
 def _told_apart(latest: Evidence, controls: Sequence[Evidence]) -> bool:

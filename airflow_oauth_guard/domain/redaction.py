@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -34,27 +35,44 @@ TELLING_KEYS = frozenset(
 )
 """JSON keys whose values explain an answer. Values of any other key are reduced to their type."""
 
+SHORTEST_SECRET = 4
+"""Replacing shorter ones would leave holes in every sentence and hide nothing."""
+
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_\-.~+/=]{32,}")
 
 
 def redact_text(text: str, secrets: Iterable[str]) -> str:
-    """Replace every known secret, as written or URL-encoded, and whatever is long enough to be one."""
-    for secret in secrets:
-        if len(secret) >= 4:
-            for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
-                text = text.replace(form, "<redacted>")
+    """Replace every known secret, however it is escaped, and whatever is long enough to be one.
+
+    What no database keeps, lone surrogates and NUL, is replaced as well.
+    """
+    text = text.encode("utf-8", "replace").decode().replace("\0", "?")
+    # The longest first: one secret may be the beginning of another.
+    for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True):
+        for form in _forms(secret):
+            text = text.replace(form, "<redacted>")
     return _LOOKS_SECRET.sub("<redacted>", text)
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """The ways a provider may echo a value: as it is, URL-encoded, in HTML, in JSON."""
+    encoded = {quote(secret, safe=""), quote_plus(secret)}
+    lower = {re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), form) for form in encoded}
+    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    slashed = {form.replace("/", "\\/") for form in in_json}
+    return {secret, *encoded, *lower, html.escape(secret), html.escape(secret, quote=False), *in_json, *slashed}
 
 
 def redact_body(body: bytes, secrets: Iterable[str]) -> str:
     """The body as evidence keeps it."""
     known = tuple(secrets)
-    text = body[: 8 * BODY_LIMIT].decode("utf-8", errors="replace")
+    text = body.decode("utf-8", errors="replace").strip()
     try:
-        text = json.dumps(_telling(json.loads(text)), ensure_ascii=False)
+        text = json.dumps(_telling(json.loads(text), known), ensure_ascii=False)
     except (ValueError, RecursionError):
-        # Not JSON (or cut off, or a bomb): kept as text under the same redaction.
-        pass
+        # Not JSON, cut off, or a bomb. Broken JSON cannot be told apart by keys, so it is not kept at all.
+        text = f"<{len(body)} bytes of broken JSON>" if text[:1] in ("{", "[") else text
+    # Cut after redacting: half of a secret would not be known as one.
     return redact_text(text, known)[:BODY_LIMIT]
 
 
@@ -63,15 +81,26 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[s
     known = tuple(secrets)
     kept = {name: value for name, value in headers.items() if name in KEPT_HEADERS}
     if "location" in kept:
-        kept["location"] = kept["location"].partition("?")[0]
-    return {name: redact_text(value, known)[:300] for name, value in kept.items()}
+        kept["location"] = re.split("[?#]", kept["location"])[0]
+    return {
+        name: value[:100]
+        if name == "x-request-id" and _REQUEST_ID.fullmatch(value)
+        else redact_text(value, known)[:300]
+        for name, value in kept.items()
+    }
 
 
-def _telling(value: Any, key: str = "") -> Any:
+_REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""A UUID is long enough to look like a secret, and is what a provider's support asks for."""
+
+
+def _telling(value: Any, secrets: tuple[str, ...], key: str = "") -> Any:
     if isinstance(value, dict):
-        return {str(name): _telling(inner, str(name)) for name, inner in value.items()}
+        return {redact_text(str(name), secrets): _telling(inner, secrets, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_telling(inner, key) for inner in value[:20]]
-    if key in TELLING_KEYS or value is None or isinstance(value, bool):
+        return [_telling(inner, secrets, key) for inner in value[:20]]
+    if value is None or isinstance(value, bool):
         return value
+    if key in TELLING_KEYS:
+        return redact_text(value, secrets) if isinstance(value, str) else value
     return f"<{type(value).__name__}>"

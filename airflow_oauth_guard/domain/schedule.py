@@ -12,6 +12,9 @@ FIRST_BACKOFF = timedelta(minutes=5)
 LONGEST_BACKOFF = timedelta(hours=6)
 """A failing credential is asked again after 5, 10, 20 ... minutes, at most every 6 hours; an expired one so too."""
 
+LONGEST_RETRY_AFTER = timedelta(days=30)
+"""A provider that asks for more is asked again all the same, lest one odd header silence a credential for good."""
+
 
 @dataclass(frozen=True)
 class Life:
@@ -67,4 +70,4 @@ class Life:
 def next_attempt(now: datetime, failures: int, retry_after: timedelta | None) -> datetime:
     """When to ask again after ``failures`` failures in a row; a provider's ``Retry-After`` is a lower bound."""
     backoff = min(FIRST_BACKOFF * (1 << min(failures - 1, 10)), LONGEST_BACKOFF)
-    return now + max(backoff, retry_after or timedelta())
+    return now + max(backoff, min(retry_after or timedelta(), LONGEST_RETRY_AFTER))

@@ -126,7 +126,7 @@ LONGEST_LIFETIME = timedelta(days=3650)
 def _lifetime(value: Any) -> timedelta | None:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         # Absent or not a number: the lifetime is unknown, and the schedule assumes a short one.
         return None
     if not 0 < seconds <= LONGEST_LIFETIME.total_seconds():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.token_request import post_token_request, signed
+from airflow_oauth_guard.grants.token_request import post_token_request, signed, signing_key
 
 ASSERTION_LIFETIME_SECONDS = 180
 """Short, as RFC 7523 section 3 asks; some providers refuse more than three minutes."""
@@ -45,7 +45,7 @@ class JwtBearerGrant(Grant):
         return signed(
             settings,
             lambda: sign_jwt_bearer_assertion(
-                settings.private_key,
+                signing_key(settings),
                 settings.issuer,
                 settings.audience or settings.token_url,
                 subject=settings.subject or settings.issuer,

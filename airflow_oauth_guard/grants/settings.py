@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from airflow_oauth_guard.errors import ConnectionFieldError
 
@@ -20,7 +20,10 @@ EXPIRE_POLICIES = ("ask", "evidence")
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA")
 INSTAGRAM_PRODUCTS = ("instagram", "threads")
 
+GRANT_TYPE_ADVICE = "the connection's type is its class, and the class says the grant type."
+
 DEFAULT_MARGIN = timedelta(minutes=10)
+LONGEST_MARGIN = timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def read_settings(
     Raises:
         ConnectionFieldError: For the first field that is missing, unknown or wrong.
     """
-    given = {name: value for name, value in fields.items() if value not in (None, "")}
+    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in fields.items()}
+    given = {name: value for name, value in stripped.items() if value not in (None, "")}
     if unknown := sorted(given.keys() - known):
         raise ConnectionFieldError(conn_id, unknown[0], _unknown_advice(unknown[0], known))
     for name in required:
@@ -119,7 +123,7 @@ def read_settings(
 
 def _unknown_advice(name: str, known: frozenset[str]) -> str:
     if name == "grant_type":
-        return "cannot be set: the connection's type is its class, and the class says the grant type."
+        return f"cannot be set: {GRANT_TYPE_ADVICE}"
     return f"is not a field of this connection type; its fields are {', '.join(sorted(known))}."
 
 
@@ -146,7 +150,7 @@ class _Reader:
         value = self._given.get(name, "")
         if not isinstance(value, str):
             raise ConnectionFieldError(self._conn_id, name, f"is a {type(value).__name__}; write text.")
-        return value.strip()
+        return value
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name) or choices[0]
@@ -167,11 +171,11 @@ class _Reader:
         if value is None:
             return default
         try:
-            seconds = float(value)
+            seconds = 0.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError) as error:
             raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write seconds.") from error
-        if not 0 < seconds < float("inf"):
-            raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write seconds above 0.")
+        if not 0 < seconds <= LONGEST_MARGIN.total_seconds():
+            raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write seconds above 0, a year at most.")
         return timedelta(seconds=seconds)
 
     def url(self, name: str) -> str:
@@ -185,6 +189,8 @@ class _Reader:
             raise ConnectionFieldError(self._conn_id, name, "is not a URL; write https://host/path.") from error
         if not usable:
             raise ConnectionFieldError(self._conn_id, name, "is not a URL; write https://host/path.")
+        if "grant_type" in parse_qs(parts.query):
+            raise ConnectionFieldError(self._conn_id, name, f"names a grant_type; {GRANT_TYPE_ADVICE}")
         if parts.username or parts.password:
             raise ConnectionFieldError(self._conn_id, name, "holds a user name or password; use the fields for them.")
         if parts.scheme == "http" and not self.flag("allow_http", default=False):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
+
+from joserfc.jwk import Key
 
 from airflow_oauth_guard.errors import ConnectionFieldError
 from airflow_oauth_guard.grants.flow import HttpRequest, shape_of
@@ -73,7 +76,15 @@ def _authenticated(
         assertion = _client_assertion(settings, now)
         return headers, {**sent, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
     auth = ClientAuth(settings.client_id, settings.client_secret, settings.client_auth)
-    _, headers, body = auth.prepare("POST", settings.token_url, headers, urlencode(sent))
+    try:
+        _, headers, body = auth.prepare("POST", settings.token_url, headers, urlencode(sent))
+    except UnicodeEncodeError:
+        # The error quotes the secret, so the chain is cut.
+        raise ConnectionFieldError(
+            settings.conn_id,
+            "client_secret",
+            "or the client id has a character that HTTP Basic cannot carry; set `client_auth` to client_secret_post.",
+        ) from None
     return headers, dict(parse_qsl(body, keep_blank_values=True))
 
 
@@ -84,7 +95,7 @@ def _client_assertion(settings: GrantSettings, now: datetime) -> str:
     return signed(
         settings,
         lambda: private_key_jwt_sign(
-            settings.private_key,
+            signing_key(settings),
             settings.client_id,
             settings.audience or settings.token_url,
             alg=settings.algorithm,
@@ -93,6 +104,15 @@ def _client_assertion(settings: GrantSettings, now: datetime) -> str:
             expires_in=CLIENT_ASSERTION_LIFETIME_SECONDS,
         ),
     )
+
+
+def signing_key(settings: GrantSettings) -> Key:
+    """The connection's private key, for its algorithm."""
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+    kinds: dict[str, Any] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}
+    key: Key = kinds[settings.algorithm[:2]].import_key(settings.private_key)
+    return key
 
 
 def signed(settings: GrantSettings, sign: Callable[[], str]) -> str:

@@ -411,7 +411,7 @@ class OAuthGuardHook(BaseHook):
             http_status=http.status if http else None,
             headers=redact_headers(http.headers, known) if http else {},
             body=redact_body(http.body, known) if http else "",
-            answer_id=answer_id(answer),
+            answer_id=answer_id(answer, request.secrets),
             skew=clock_skew(http.headers.get("date"), answer.received_at) if http else None,
             retry_after=retry_after(answer),
             observer=observer,
@@ -430,13 +430,15 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
             f"Credential `{credential.conn_id}` is lapsed: its access token is rejected and could not be renewed.{why} "
             "See the incident about it in the last run of `oauth_guard_refresh`."
         )
-    left = credential.life.remaining(now)
-    if credential.status is Status.EXPIRED and not (left and _answered_last(store, credential)):
+    if credential.status is Status.EXPIRED and not _probe_showed_life(store, credential, since=None):
         raise CredentialUnusableError(
             f"Credential `{credential.conn_id}` is expired: its grant is proven dead.{why} Reconnect it: put new "
             "tokens in its connection, or use `airflow oauth-guard import`."
         )
-    if not left:
+    lapsed_at = credential.life.lapses_at
+    past_its_end = lapsed_at is not None and lapsed_at <= now
+    has_token = bool(store.credentials.tokens(credential).access_token)
+    if not has_token or (past_its_end and not _probe_showed_life(store, credential, since=lapsed_at)):
         latest = store.credentials.latest_evidence(credential, Kind.REFRESH)
         last = f" The last refresh: {latest.sentence()}." if latest else " It was never refreshed."
         raise CredentialUnusableError(
@@ -445,10 +447,12 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
         )
 
 
-def _answered_last(store: Store, credential: Credential) -> bool:
-    """A dead grant does not stop its last access token: it works to its end if a probe says so."""
+def _probe_showed_life(store: Store, credential: Credential, since: datetime | None) -> bool:
+    """Whether the newest probe of this token was answered: that beats any clock, and a dead grant too."""
     probe = store.credentials.latest_evidence(credential, Kind.PROBE)
-    return probe is not None and probe.generation == credential.generation and probe.verdict is Verdict.LIVE
+    if probe is None or probe.generation != credential.generation or probe.verdict is not Verdict.LIVE:
+        return False
+    return since is None or probe.observed_at >= since
 
 
 def _fields(connection: Connection) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import Column, Connection, RowMapping, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.answers import Answer, HttpAnswer
@@ -57,7 +57,7 @@ class Credentials:
         somebody has put other ones there, which is how a person reconnects it.
         """
         with self._database.write() as connection:
-            existing = self._find(connection, enrollment.conn_id)
+            existing = self._find_locked(connection, enrollment.conn_id)
             if existing is None:
                 self._insert(connection, enrollment, now)
             else:
@@ -67,7 +67,7 @@ class Credentials:
     def import_tokens(self, enrollment: Enrollment, now: datetime, observer: Observer) -> Credential:
         """Put tokens in from outside: a new credential, or a new generation of a known one. Twice is once."""
         with self._database.write() as connection:
-            existing = self._find(connection, enrollment.conn_id)
+            existing = self._find_locked(connection, enrollment.conn_id)
             if existing is None:
                 self._insert(connection, enrollment, now)
                 # The fingerprint stands for the connection's own seed, which has not been read yet.
@@ -126,7 +126,7 @@ class Credentials:
         What the lease hands out is read after it was taken, so it is the newest there is.
         """
         with self._database.write() as connection:
-            credential = self._require(connection, conn_id)
+            credential = self._require_locked(connection, conn_id)
             taken = connection.execute(
                 update(tokens)
                 .where(
@@ -180,6 +180,7 @@ class Credentials:
             UnprovenTransitionError: If somebody else stored newer ones meanwhile; the answer stays in the journal.
         """
         with self._database.write() as connection:
+            self._require_locked(connection, lease.credential.conn_id)
             recorded = ledger.add(connection, lease.credential.id, seen)
             was, _ = ledger.apply(connection, lease.credential.id, recorded, now)
             self._store_generation(connection, lease, issued, now)
@@ -213,10 +214,12 @@ class Credentials:
             outcome: ``refused`` or, where the provider may have spent the token, ``lost``.
         """
         with self._database.write() as connection:
+            current = self._require_locked(connection, lease.credential.conn_id)
             recorded = ledger.add(connection, lease.credential.id, seen)
             if intent_id is not None:
                 self._close_intent(connection, intent_id, outcome, now)
-            if attempt_after is not None:
+            # A late failure of older tokens says nothing about those that have replaced them.
+            if attempt_after is not None and current.generation == lease.tokens.generation:
                 connection.execute(
                     update(credentials)
                     .where(credentials.c.id == lease.credential.id)
@@ -235,10 +238,10 @@ class Credentials:
     def record(self, credential: Credential, seen: Evidence, now: datetime) -> Evidence:
         """Keep evidence and let it change the status where it may: to ``active`` or ``lapsed``, never ``expired``."""
         with self._database.write() as connection:
+            current = self._require_locked(connection, credential.conn_id)
             recorded = ledger.add(connection, credential.id, seen)
-            current = self._tokens(connection, credential.id).generation
             destructive = seen.subject is Subject.GRANT and seen.verdict is Verdict.DEAD
-            if seen.generation == current and not destructive:
+            if seen.generation == current.generation and not destructive:
                 ledger.apply(connection, credential.id, recorded, now)
             return recorded
 
@@ -249,12 +252,7 @@ class Credentials:
             UnprovenTransitionError: Unless it proves the newest tokens' grant dead.
         """
         with self._database.write() as connection:
-            credential = self._require(connection, conn_id)
-            # Taking the row first makes a refresh that is about to store new tokens wait for us, or us for it.
-            connection.execute(
-                update(tokens).where(tokens.c.credential_id == credential.id).values(scope=tokens.c.scope)
-            )
-            credential = self._require(connection, conn_id)
+            credential = self._require_locked(connection, conn_id)
             seen = ledger.by_id(connection, credential.id, evidence_id)
             proof = require_carries(seen, Status.EXPIRED, conn_id=conn_id, generation=credential.generation)
             ledger.apply(connection, credential.id, replace(proof, observer=observer), now)
@@ -312,6 +310,18 @@ class Credentials:
             )
         return found
 
+    def _find_locked(self, connection: Connection, conn_id: str) -> Credential | None:
+        """The credential, read while nobody else can write about it: each writes one after the other.
+
+        SQLite needs no lock on the row: a transaction that writes is the only one.
+        """
+        connection.execute(select(credentials.c.id).where(credentials.c.conn_id == conn_id).with_for_update())
+        return self._find(connection, conn_id)
+
+    def _require_locked(self, connection: Connection, conn_id: str) -> Credential:
+        self._find_locked(connection, conn_id)
+        return self._require(connection, conn_id)
+
     def _insert(self, connection: Connection, enrollment: Enrollment, now: datetime) -> None:
         seeded = bool(enrollment.access_token or enrollment.refresh_token)
         try:
@@ -332,7 +342,7 @@ class Credentials:
                 generation=1 if seeded else 0,
                 previous_access_token="",
                 previous_refresh_token="",
-                **self._seed(enrollment),
+                **{column.name: value for column, value in self._seed(enrollment)},
             )
         )
         connection.execute(insert(statuses).values(credential_id=credential_id, status=Status.ACTIVE.value, since=now))
@@ -367,27 +377,22 @@ class Credentials:
         connection.execute(
             update(tokens)
             .where(tokens.c.credential_id == existing.id)
-            .values(
-                generation=existing.generation + 1,
-                previous_access_token=tokens.c.access_token,
-                previous_refresh_token=tokens.c.refresh_token,
-                **self._seed(enrollment),
-            )
+            .ordered_values(*_kept_aside(), (tokens.c.generation, existing.generation + 1), *self._seed(enrollment))
         )
         connection.execute(
             update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now)
         )
         close_open_investigation(connection, existing.id, "a person entered new tokens", now)
 
-    def _seed(self, enrollment: Enrollment) -> dict[str, Any]:
+    def _seed(self, enrollment: Enrollment) -> list[tuple[Column[Any], Any]]:
         # A seed's age is unknown; unless its end is told it counts as due, so that the first refresh finds out.
-        return {
-            "access_token": self._seal(enrollment.access_token),
-            "refresh_token": self._seal(enrollment.refresh_token),
-            "scope": "",
-            "issued_at": None,
-            "expires_at": enrollment.expires_at if enrollment.access_token else None,
-        }
+        return [
+            (tokens.c.access_token, self._seal(enrollment.access_token)),
+            (tokens.c.refresh_token, self._seal(enrollment.refresh_token)),
+            (tokens.c.scope, ""),
+            (tokens.c.issued_at, None),
+            (tokens.c.expires_at, enrollment.expires_at if enrollment.access_token else None),
+        ]
 
     def _seal(self, secret: str) -> str:
         return self._cipher.encrypt(secret) if secret else ""
@@ -419,17 +424,16 @@ class Credentials:
         stored = connection.execute(
             update(tokens)
             .where(tokens.c.credential_id == lease.credential.id, tokens.c.generation == lease.tokens.generation)
-            .values(
-                generation=lease.tokens.generation + 1,
-                previous_access_token=tokens.c.access_token,
-                previous_refresh_token=tokens.c.refresh_token,
-                access_token=self._seal(issued.access_token),
-                refresh_token=self._seal(issued.refresh_token or lease.tokens.refresh_token),
-                scope=issued.scope,
-                issued_at=now,
-                expires_at=now + issued.expires_in if issued.expires_in else None,
-                lease_owner=None,
-                lease_until=None,
+            .ordered_values(
+                *_kept_aside(),
+                (tokens.c.generation, lease.tokens.generation + 1),
+                (tokens.c.access_token, self._seal(issued.access_token)),
+                (tokens.c.refresh_token, self._seal(issued.refresh_token or lease.tokens.refresh_token)),
+                (tokens.c.scope, issued.scope),
+                (tokens.c.issued_at, now),
+                (tokens.c.expires_at, now + issued.expires_in if issued.expires_in else None),
+                (tokens.c.lease_owner, None),
+                (tokens.c.lease_until, None),
             )
         )
         if stored.rowcount != 1:
@@ -450,6 +454,14 @@ class Credentials:
             .where(tokens.c.credential_id == lease.credential.id, tokens.c.lease_owner == lease.owner)
             .values(lease_owner=None, lease_until=None)
         )
+
+
+def _kept_aside() -> list[tuple[Column[Any], Any]]:
+    """Set first: MySQL assigns from left to right, and would keep the new tokens aside instead of the old."""
+    return [
+        (tokens.c.previous_access_token, tokens.c.access_token),
+        (tokens.c.previous_refresh_token, tokens.c.refresh_token),
+    ]
 
 
 def _lost(credential_id: int, generation: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from alembic.command import upgrade
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, column, create_engine, event, inspect, select, table, text
+from sqlalchemy import Connection, Engine, column, create_engine, event, func, inspect, select, table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
@@ -21,6 +22,8 @@ from airflow_oauth_guard.errors import StoreConfigurationError
 VERSION_TABLE = "oauth_guard_alembic_version"
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another on SQLite; a write of ours takes milliseconds."""
+
+MIGRATION_WAIT_SECONDS = 120
 
 _MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"airflow_oauth_guard migrations").digest()[:6], "big")
 
@@ -54,7 +57,7 @@ class Database:
             with self.read() as connection:
                 if _revision(connection) == _head(config):
                     return
-            with self.write() as connection, _one_at_a_time(connection):
+            with _one_at_a_time(self.engine), self.write() as connection:
                 _refuse_newer(connection, config)
                 config.attributes["connection"] = connection
                 upgrade(config, "head")
@@ -91,8 +94,15 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("foreign_keys = ON", f"busy_timeout = {SQLITE_BUSY_MILLISECONDS}", "journal_mode = WAL"):
+        for pragma in ("foreign_keys = ON", "recursive_triggers = ON", f"busy_timeout = {SQLITE_BUSY_MILLISECONDS}"):
             connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # While another process creates the file its mode cannot change, and SQLite does not wait for that. The mode
+            # is kept in the file: the next connection sets it, and until then readers wait where they could pass.
+            if "locked" not in str(error):
+                raise
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -130,19 +140,26 @@ def _refuse_newer(connection: Connection, config: Config) -> None:
 
 
 @contextmanager
-def _one_at_a_time(connection: Connection) -> Iterator[None]:
-    """Hold a lock while migrating; on SQLite the open transaction is one."""
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+def _one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Hold a lock until the migration has committed; on SQLite the writing transaction is one."""
+    if engine.dialect.name == "sqlite":
         yield
-    elif dialect in ("mysql", "mariadb"):
-        name = f"oauth_guard_{connection.engine.url.database}"[:64]
-        if connection.execute(text("SELECT GET_LOCK(:name, 120)"), {"name": name}).scalar() != 1:
-            raise StoreConfigurationError("Another process has been migrating the store for two minutes; look at it.")
+        return
+    with engine.connect() as holder:
+        if engine.dialect.name == "postgresql":
+            take, give = (
+                select(func.pg_advisory_lock(_MIGRATION_LOCK)),
+                select(func.pg_advisory_unlock(_MIGRATION_LOCK)),
+            )
+        else:
+            # Named for the whole server, so the database's name is part of it.
+            name = f"oauth_guard {_MIGRATION_LOCK} {engine.url.database}"[:64]
+            take, give = select(func.get_lock(name, MIGRATION_WAIT_SECONDS)), select(func.release_lock(name))
+        if holder.execute(take).scalar() == 0:
+            raise StoreConfigurationError(
+                f"Another process has been migrating the store for {MIGRATION_WAIT_SECONDS} s; look at it."
+            )
         try:
             yield
         finally:
-            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
-    else:
-        yield
+            holder.execute(give)

@@ -92,7 +92,7 @@ class Incidents:
             connection.execute(
                 update(incidents)
                 .where(incidents.c.id == incident.id)
-                .values(last_notified_at=incident.last_notified_at)
+                .values(last_notified_at=incident.last_notified_at, first_notified_at=incident.first_notified_at)
             )
 
 

@@ -46,13 +46,9 @@ class Sources:
         """
         if rows is not None and rows < 0:
             raise ConfigurationError(f"Source `{source}`: a heartbeat says {rows} rows; rows are 0 or more, or None.")
+        values = {"source": source, "row_count": rows, "at": at, **ledger.observed_by(observer)}
         with self._database.write() as connection:
-            if not _beaten(connection, key := _beat_key(source, at, observer)):
-                connection.execute(
-                    insert(heartbeats).values(
-                        source=source, row_count=rows, at=at, beat_key=key, **ledger.observed_by(observer)
-                    )
-                )
+            _insert_once(connection, {**values, "beat_key": _beat_key(source, at, observer)})
             known = connection.execute(select(sources.c.name).where(sources.c.name == source)).first()
             names = connection.execute(select(sources.c.name).order_by(sources.c.name).limit(20)).scalars().all()
         if known is None:
@@ -102,8 +98,17 @@ def _beat_key(source: str, at: datetime, observer: Observer) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
-def _beaten(connection: Connection, key: str) -> bool:
-    return connection.execute(select(heartbeats.c.id).where(heartbeats.c.beat_key == key)).first() is not None
+def _insert_once(connection: Connection, values: dict[str, Any]) -> None:
+    written = select(heartbeats.c.id).where(heartbeats.c.beat_key == values["beat_key"])
+    if connection.execute(written).first():
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(heartbeats).values(**values))
+    except IntegrityError:
+        # The same try has written it in between; anything else is an error.
+        if not connection.execute(written).first():
+            raise
 
 
 def _columns(source: Source) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Dialect,
-    Float,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -21,9 +21,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 
 from airflow_oauth_guard.domain.clock import aware
+from airflow_oauth_guard.errors import NaiveDatetimeError
+
+
+class _UnwrappedNaiveDatetimeError(NaiveDatetimeError, DontWrapMixin):
+    """Reaches the caller as it is, and not as a database error that quotes the statement."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -42,7 +48,10 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        instant = aware(value, "a stored instant")
+        try:
+            instant = aware(value, "a stored instant")
+        except NaiveDatetimeError as error:
+            raise _UnwrappedNaiveDatetimeError(*error.args) from None
         # Plain, whatever subclass it came as: the drivers know pendulum's no more than they must.
         instant = datetime.combine(instant.date(), instant.time(), tzinfo=timezone.utc)
         return instant if dialect.name == "postgresql" else instant.replace(tzinfo=None)
@@ -66,6 +75,10 @@ metadata = MetaData(
 )
 
 
+# Names that differ in case are different names on every database.
+MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+
+
 def _where_seen() -> list[Column[Any]]:
     return [
         Column("dag_id", String(250)),
@@ -85,13 +98,14 @@ credentials = Table(
     Column("client_key", String(64), nullable=False, index=True),
     Column("probe_host", String(255), nullable=False, default=""),
     Column("seed_fingerprint", String(16), nullable=False, index=True),
-    Column("margin_seconds", Float, nullable=False),
+    Column("margin_seconds", Double, nullable=False),
     Column("at_half_life", Integer, nullable=False),
     Column("expire_policy", String(10), nullable=False),
     Column("alert_route", String(100), nullable=False),
     Column("failures", Integer, nullable=False, default=0),
     Column("attempt_after", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
+    **MYSQL,
 )
 
 tokens = Table(
@@ -109,6 +123,7 @@ tokens = Table(
     Column("lease_owner", String(100)),
     Column("lease_until", UtcDateTime),
     UniqueConstraint("credential_id", "generation"),
+    **MYSQL,
 )
 
 intents = Table(
@@ -122,6 +137,7 @@ intents = Table(
     Column("answer", LONG_TEXT),
     Column("outcome", String(20)),
     Column("closed_at", UtcDateTime),
+    **MYSQL,
 )
 
 evidence = Table(
@@ -142,8 +158,8 @@ evidence = Table(
     Column("headers", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("answer_id", String(64), nullable=False),
-    Column("skew_seconds", Float),
-    Column("retry_after_seconds", Float),
+    Column("skew_seconds", Double),
+    Column("retry_after_seconds", Double),
     Column("rests_on", Text, nullable=False),
     Column("investigation_id", Integer),
     Column("observed_at", UtcDateTime, nullable=False),
@@ -156,12 +172,16 @@ evidence = Table(
     Index("ix_oauth_guard_evidence_seen", "credential_id", "observed_at"),
     Index("ix_oauth_guard_evidence_shape", "shape_id", "verdict"),
     Index("ix_oauth_guard_evidence_investigation", "investigation_id"),
+    **MYSQL,
 )
 
+# A CHECK lets through what it cannot decide, so a NULL must not leave it undecided.
 _CARRIED = """
     status = 'active'
-    OR (status = 'lapsed' AND subject = 'access_token' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)
-    OR (status = 'expired' AND subject = 'grant' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)
+    OR (generation IS NOT NULL AND evidence_id IS NOT NULL AND COALESCE(verdict, '') = 'dead' AND (
+        (status = 'lapsed' AND COALESCE(subject, '') = 'access_token')
+        OR (status = 'expired' AND COALESCE(subject, '') = 'grant')
+    ))
 """
 
 statuses = Table(
@@ -186,6 +206,7 @@ statuses = Table(
         [tokens.c.credential_id, tokens.c.generation],
         name="fk_oauth_guard_statuses_generation",
     ),
+    **MYSQL,
 )
 
 transitions = Table(
@@ -200,6 +221,7 @@ transitions = Table(
     Column("became_true_at", UtcDateTime, nullable=False),
     Column("written_at", UtcDateTime, nullable=False),
     *_where_seen(),
+    **MYSQL,
 )
 
 investigations = Table(
@@ -222,6 +244,7 @@ investigations = Table(
     Column("answered_at", UtcDateTime),
     Column("closed_at", UtcDateTime),
     *_where_seen(),
+    **MYSQL,
 )
 
 incidents = Table(
@@ -245,18 +268,20 @@ incidents = Table(
     # "<about>/<name>" while open, NULL after: one incident at a time about one thing.
     Column("open_for", String(263), unique=True),
     Index("ix_oauth_guard_incidents_about", "about", "name"),
+    **MYSQL,
 )
 
 sources = Table(
     "oauth_guard_sources",
     metadata,
     Column("name", String(250), primary_key=True),
-    Column("window_seconds", Float, nullable=False),
+    Column("window_seconds", Double, nullable=False),
     Column("credential", String(250)),
     Column("count_conn_id", String(250)),
     Column("count_sql", Text),
     Column("alert_route", String(100), nullable=False),
     Column("registered_at", UtcDateTime, nullable=False),
+    **MYSQL,
 )
 
 heartbeats = Table(
@@ -271,4 +296,5 @@ heartbeats = Table(
     *_where_seen(),
     CheckConstraint("row_count IS NULL OR row_count >= 0", name="rows_not_negative"),
     Index("ix_oauth_guard_heartbeats_heard", "source", "at"),
+    **MYSQL,
 )

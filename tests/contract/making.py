@@ -92,7 +92,9 @@ def renewed(store: Store, conn_id: str = "crm", owner: str = "worker-1", now: da
     return credential
 
 
-def failed(store: Store, conn_id: str = "crm", now: datetime = NOW, *, attempt_after: datetime | None = None) -> Evidence:
+def failed(
+    store: Store, conn_id: str = "crm", now: datetime = NOW, *, attempt_after: datetime | None = None
+) -> Evidence:
     """One whole refresh that the provider refuses."""
     lease = leased(store, conn_id, now=now)
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)

@@ -501,7 +501,9 @@ def test_a_lost_answer_of_one_credential_says_nothing_about_another(store: Store
     assert leased(store, "erp").lost_answer is False
 
 
-@pytest.mark.parametrize("body", [b'{"access_token": "2"}', bytes(range(256)), b"x" * 1024 * 1024], ids=["json", "bytes", "1MiB"])
+@pytest.mark.parametrize(
+    "body", [b'{"access_token": "2"}', bytes(range(256)), b"x" * 1024 * 1024], ids=["json", "bytes", "1MiB"]
+)
 def test_an_answer_that_was_kept_is_handed_to_the_next_holder_byte_for_byte(store: Store, body: bytes) -> None:
     enrolled(store)
     lease = leased(store)
@@ -552,7 +554,7 @@ def test_an_old_holder_cannot_store_its_tokens_over_newer_ones_and_its_answer_st
 def test_new_tokens_that_arrive_while_the_credential_is_being_expired_win(
     store: Store, open_store: Callable[..., Store], was: Status
 ) -> None:
-    """Expire holds the row of the tokens, a refresh comes in with new ones: both must get through, in either order."""
+    """Expire holds the credential, a refresh comes in with new ones: both must get through, in either order."""
     credential = enrolled(store)
     other = open_store()
     lease = leased(other)
@@ -563,7 +565,7 @@ def test_new_tokens_that_arrive_while_the_credential_is_being_expired_win(
     with ThreadPoolExecutor(1) as pool:
         # What Credentials.expire does, with a pause in the middle.
         with store.database.write() as connection:
-            connection.execute(update(tokens).values(scope=tokens.c.scope))
+            store.credentials._require_locked(connection, "crm")
             renewal = pool.submit(other.credentials.renew, lease, intent, issued(), success(), after(minutes=1))
             time.sleep(0.5)
             ledger.apply(connection, credential.id, proof, NOW)

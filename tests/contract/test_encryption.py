@@ -94,7 +94,9 @@ def test_without_a_key_the_store_does_not_open_and_says_how_to_make_one(url: URL
     Fernet(made[0])
 
 
-@pytest.mark.parametrize("broken", ["correct-horse-battery", KEY[:-4], f"{KEY},battery-staple", "schlüssel-für-alles", "a" * 44])
+@pytest.mark.parametrize(
+    "broken", ["correct-horse-battery", KEY[:-4], f"{KEY},battery-staple", "schlüssel-für-alles", "a" * 44]
+)
 def test_the_error_about_a_key_that_is_none_does_not_show_it(url: URL, broken: str) -> None:
     with pytest.raises(StoreConfigurationError, match=r"not a Fernet key.*Fernet.generate_key") as refusal:
         Store(url, broken)

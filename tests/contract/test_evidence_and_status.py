@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict, as_columns
+from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
 from airflow_oauth_guard.store import evidence as ledger
@@ -105,17 +110,15 @@ def test_raw_sql_cannot_set_a_status_by_saying_itself_that_the_evidence_is_dead(
 @pytest.mark.parametrize(
     "left_out", [("subject",), ("verdict",), ("subject", "verdict"), ("generation",), ("evidence_id",)], ids="+".join
 )
-@pytest.mark.parametrize("evidence", ["a failed refresh", "none at all"])
 def test_raw_sql_cannot_set_a_status_by_leaving_out_what_the_evidence_says(
-    store: Store, raw: RawSql, target: Status, left_out: tuple[str, ...], evidence: str
+    store: Store, raw: RawSql, target: Status, left_out: tuple[str, ...]
 ) -> None:
     """With a NULL a CHECK is neither true nor false, and passes; with a NULL a foreign key is not looked at."""
     credential = enrolled(store)
     question = failed(store)
     said = claim(credential, target, question, subject=SUBJECT_OF[target].value, verdict="dead")
-    if evidence == "none at all":
-        said["evidence_id"] = 4711
     raw.is_refused(LIE, because=NOT_CARRIED, **{**said, **dict.fromkeys(left_out)})
+    raw.is_refused(LIE, because=NOT_CARRIED, **{**said, "evidence_id": 4711, **dict.fromkeys(left_out)})
 
 
 @targets
@@ -167,9 +170,7 @@ def test_raw_sql_cannot_put_an_unproven_status_in_anew(store: Store, raw: RawSql
         raw.is_refused(f"REPLACE {lie}", because=NOT_CARRIED, **said)
 
 
-def test_raw_sql_cannot_give_an_expired_credential_other_tokens_and_leave_it_expired(
-    store: Store, raw: RawSql
-) -> None:
+def test_raw_sql_cannot_give_an_expired_credential_other_tokens_and_leave_it_expired(store: Store, raw: RawSql) -> None:
     """The status would then rest on evidence about tokens that the credential no longer has."""
     enrolled(store)
     expired(store)
@@ -306,26 +307,31 @@ def test_evidence_of_almost_nothing_comes_back_as_almost_nothing(store: Store) -
     assert found(store, kept) == replace(seen, id=kept.id)
 
 
-@pytest.mark.parametrize("strange", ["\x00", "\ud800", "\U0001f422", "\x1b[31m", "'; DROP TABLE x; --", "%s :name ?"], ids=ascii)
-def test_whatever_a_provider_writes_can_be_kept(store: Store, strange: str) -> None:
+@pytest.mark.parametrize(
+    "strange", ["\x00", "\ud800", "\U0001f422", "\x1b[31m", "'; DROP TABLE x; --", "%s :name ?"], ids=ascii
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_whatever_a_provider_writes_can_be_kept(store: Store, strange: str, form: str) -> None:
     """An answer that cannot be kept as evidence stays in the journal, and every next run would stumble over it."""
     enrolled(store)
     lease = store.credentials.lease("crm", "worker-1", timedelta(seconds=90), NOW)
     assert lease is not None
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
     said = f"before{strange}after"
+    body = json.dumps({"error_description": said}).encode() if form == "json" else said.encode(errors="replace")
     seen = replace(
         refusal(),
-        reading=replace(refusal().reading, explanation=said),
-        body=said,
-        headers={"www-authenticate": said},
+        reading=replace(refusal().reading, explanation=redact_text(said, ())),
+        # Plain bytes, and JSON, where an escape can stand for what no bytes can.
+        body=redact_body(body, ()),
+        headers=redact_headers({"www-authenticate": said}, ()),
     )
     kept = store.credentials.fail(lease, intent, seen, attempt_after=None, outcome="refused", now=NOW)
     there = found(store, kept)
     assert there is not None
-    for text_ in (there.body, there.reading.explanation, there.headers["www-authenticate"]):
-        assert text_.startswith("before")
-        assert text_.endswith("after")
+    for words in (there.body, there.reading.explanation, there.headers["www-authenticate"]):
+        assert "before" in words
+        assert "after" in words
 
 
 def test_the_latest_evidence_is_the_last_one_written_of_those_kinds_about_that_credential(store: Store) -> None:
@@ -368,14 +374,13 @@ def test_a_new_credential_is_active(store: Store) -> None:
     assert store.credentials.transitions(credential) == []
 
 
-@pytest.mark.parametrize("subject", Subject, ids=lambda subject: subject.value)
-@pytest.mark.parametrize("finding", [finding for finding in Finding if finding is not Finding.LIVE], ids=lambda finding: finding.value)
-def test_no_single_bad_answer_changes_a_status(store: Store, subject: Subject, finding: Finding) -> None:
+@pytest.mark.parametrize("kind", [Kind.REFRESH, Kind.PROBE, Kind.CONTROL], ids=lambda kind: kind.value)
+def test_no_single_bad_answer_changes_a_status(store: Store, kind: Kind) -> None:
     credential = enrolled(store)
-    for kind in (Kind.REFRESH, Kind.PROBE, Kind.CONTROL):
+    for subject, finding in product(Subject, set(Finding) - {Finding.LIVE}):
         seen = Evidence(kind, 1, NOW, Reading(subject, finding, "rule", "said so"), Verdict.OPEN)
         assert store.credentials.record(credential, seen, NOW).id is not None
-    assert store.credentials.get("crm") == credential
+        assert store.credentials.get("crm") == credential, (subject, finding)
     assert store.credentials.transitions(credential) == []
 
 
@@ -444,12 +449,11 @@ def test_a_probe_that_is_recorded_while_new_tokens_arrive_does_no_harm(
 
 def _interrupting(monkeypatch: pytest.MonkeyPatch, job: Callable[[], Credential]) -> Callable[[], Credential]:
     """Run a job of another process in the middle of the next transaction that is about to apply evidence."""
-    from concurrent.futures import Future, ThreadPoolExecutor, wait
-
-    apply, pool, started = ledger.apply, ThreadPoolExecutor(1), list[Future[Credential]]()
+    apply, pool, here = ledger.apply, ThreadPoolExecutor(1), threading.get_ident()
+    started: list[Future[Credential]] = []
 
     def apply_in_between(*args: Any) -> Any:
-        if not started:
+        if threading.get_ident() == here and not started:
             started.append(pool.submit(job))
             # It may have to wait for us: then we go on, and it comes after.
             wait(started, timeout=0.7)

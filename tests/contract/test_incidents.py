@@ -65,9 +65,7 @@ def test_incidents_about_other_things_stay_apart(store: Store) -> None:
     assert {incident.id for incident in store.incidents.open_ones()} == {opened[1].id, opened[2].id}
 
 
-def test_the_right_to_tell_is_taken_once_among_eight_checkers(
-    store: Store, open_store: Callable[..., Store]
-) -> None:
+def test_the_right_to_tell_is_taken_once_among_eight_checkers(store: Store, open_store: Callable[..., Store]) -> None:
     incident = store.incidents.open(FLAT, NOW)
     stores = [open_store() for _ in range(THREADS)]
     claims = at_once([lambda one=one: one.incidents.claim_telling(incident, NOW) for one in stores])
@@ -136,15 +134,19 @@ def test_resolving_what_is_not_open_changes_nothing(store: Store, raw: RawSql) -
 
 
 def test_eight_checkers_that_resolve_an_incident_at_once_resolve_it_once(
-    store: Store, open_store: Callable[..., Store]
+    store: Store, open_store: Callable[..., Store], raw: RawSql
 ) -> None:
-    """Who resolved it tells people that it is over; eight times over teaches them to look away."""
     store.incidents.open(FLAT, NOW)
     stores = [open_store() for _ in range(THREADS)]
-    resolved = at_once(
-        [lambda one=one: one.incidents.resolve(About.SOURCE, "orders", "rows arrived", NOW) for one in stores]
-    )
-    assert len([incident for incident in resolved if incident is not None]) == 1
+
+    def resolve(checker: int) -> None:
+        stores[checker].incidents.resolve(About.SOURCE, "orders", f"seen by {checker}", after(hours=checker))
+
+    at_once([lambda n=n: resolve(n) for n in range(THREADS)])
+    [row] = raw.rows("oauth_guard_incidents")
+    [kept] = store.incidents.history(About.SOURCE, "orders")
+    assert kept.resolved_at == after(hours=int(row["resolution"].removeprefix("seen by "))), "half of each of two"
+    assert row["open_for"] is None
 
 
 def test_what_goes_wrong_again_after_it_was_resolved_is_a_new_incident(store: Store) -> None:

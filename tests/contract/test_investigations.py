@@ -58,7 +58,7 @@ def test_while_a_question_is_open_a_second_one_about_the_credential_is_not_raise
     number = opened(store, credential)
     assert store.investigations.open(credential, failed(store), WORKER, after(hours=1)) is None
     assert opened(store, other) != number
-    assert [row["id"] for row in store.investigations.open_ones()][0] == number
+    assert store.investigations.open_ones()[0]["id"] == number
 
 
 def test_eight_workers_that_raise_a_question_at_once_raise_one(
@@ -76,7 +76,7 @@ def test_a_question_about_evidence_that_was_never_kept_is_an_error_and_not_taken
     store: Store, raw: RawSql
 ) -> None:
     credential = enrolled(store)
-    with pytest.raises(Exception, match="(?i)foreign key"):
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
         store.investigations.open(credential, replace(refusal(), id=4711), WORKER, NOW)
     assert raw.rows("oauth_guard_investigations") == []
 

@@ -29,7 +29,9 @@ def test_a_source_comes_back_as_it_was_declared(store: Store) -> None:
     assert store.sources.registered() == [plain, ORDERS]
 
 
-@pytest.mark.parametrize("window", [timedelta(days=30, seconds=1), timedelta(seconds=0.25), timedelta(days=3650, minutes=1)])
+@pytest.mark.parametrize(
+    "window", [timedelta(days=30, seconds=1), timedelta(seconds=0.25), timedelta(days=3650, minutes=1)]
+)
 def test_a_window_is_kept_to_the_second(store: Store, window: timedelta) -> None:
     store.sources.register([replace(ORDERS, window=window)], NOW)
     assert store.sources.registered()[0].window == window

@@ -52,11 +52,12 @@ def test_prose_and_codes_stay_readable():
     ("secret", "written"),
     [
         ("s3/cr+t=", quote("s3/cr+t=", safe="").lower()),
+        ("s3 cr t", quote_plus("s3 cr t")),
         ("s3&cr<t", html.escape("s3&cr<t")),
         ('s3"cr\\t', json.dumps('s3"cr\\t')[1:-1]),
         ("s3/cr/t", "s3\\/cr\\/t"),
     ],
-    ids=["lower-case percent", "HTML entities", "JSON escapes", "JSON slash"],
+    ids=["lower-case percent", "plus for a space", "HTML entities", "JSON escapes", "JSON slash"],
 )
 def test_a_short_secret_does_not_survive_in_the_escapes_of_its_surroundings(secret, written):
     assert written not in redact_text(f"<p>bad: {written}</p>", [secret])
@@ -109,6 +110,13 @@ def test_a_token_nobody_knew_yet_is_reduced_to_its_type(document):
 def test_a_body_too_long_to_be_read_whole_does_not_give_away_a_new_token():
     body = json.dumps({"access_token": "sh0rt", "padding": ["x y"] * 10_000}).encode()
     assert "sh0rt" not in redact_body(body, [])
+
+
+@pytest.mark.parametrize("lead", range(0, 80, 5))
+def test_no_half_of_a_secret_survives_where_a_long_body_is_cut(lead):
+    """Redaction shortens a text, so what stood far behind the limit can come to stand before it."""
+    unit = f"{'A' * 60} sh0rt-s3cret-value "
+    assert "sh0rt" not in redact_body(("x " * 40)[:lead].encode() + (unit * 300).encode(), ["sh0rt-s3cret-value"])
 
 
 @pytest.mark.rfc("6749", "5.2")

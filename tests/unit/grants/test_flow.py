@@ -315,9 +315,8 @@ def look_into(grant: Grant, provider) -> Conclusion:
         refusal("unsupported_grant_type"),
         refusal("invalid_request", "grant_type is not known here"),
         http(400, {"error": {"message": "Invalid parameter", "code": 100}}),
-        http(400, "<html>Bad Request</html>"),
     ],
-    ids=["unsupported_grant_type", "invalid_request", "meta 100", "html"],
+    ids=["unsupported_grant_type", "invalid_request", "meta 100"],
 )
 @pytest.mark.parametrize("expected", ["fb_exchange_token", "ig_refresh_token"])
 def test_a_refresh_token_connection_at_metas_door_is_told_that_its_request_is_wrong(expected, refuse):

@@ -31,6 +31,10 @@ def _guard_postgresql() -> None:
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION oauth_guard_append_only()"
         )
+        op.execute(
+            f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION oauth_guard_append_only()"
+        )
 
 
 def _guard_mysql() -> None:
@@ -49,6 +53,12 @@ def _guard_sqlite() -> None:
                 f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
+        # REPLACE deletes without asking the trigger on DELETE, unless a connection wants it to.
+        op.execute(
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id) "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )
     # SQLite checks foreign keys only for connections that ask for it; a shell does not.
     for action in ("INSERT", "UPDATE"):
         op.execute(
@@ -82,7 +92,7 @@ def upgrade() -> None:
         sa.Column("client_key", sa.String(length=64), nullable=False),
         sa.Column("probe_host", sa.String(length=255), nullable=False),
         sa.Column("seed_fingerprint", sa.String(length=16), nullable=False),
-        sa.Column("margin_seconds", sa.Float(), nullable=False),
+        sa.Column("margin_seconds", sa.Double(), nullable=False),
         sa.Column("at_half_life", sa.Integer(), nullable=False),
         sa.Column("expire_policy", sa.String(length=10), nullable=False),
         sa.Column("alert_route", sa.String(length=100), nullable=False),
@@ -91,6 +101,9 @@ def upgrade() -> None:
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_credentials")),
         sa.UniqueConstraint("conn_id", name=op.f("uq_oauth_guard_credentials_conn_id")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index(
         op.f("ix_oauth_guard_credentials_client_key"), "oauth_guard_credentials", ["client_key"], unique=False
@@ -118,6 +131,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_heartbeats")),
         sa.UniqueConstraint("beat_key", name=op.f("uq_oauth_guard_heartbeats_beat_key")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index("ix_oauth_guard_heartbeats_heard", "oauth_guard_heartbeats", ["source", "at"], unique=False)
     op.create_table(
@@ -140,18 +156,24 @@ def upgrade() -> None:
         sa.Column("open_for", sa.String(length=263), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_incidents")),
         sa.UniqueConstraint("open_for", name=op.f("uq_oauth_guard_incidents_open_for")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index("ix_oauth_guard_incidents_about", "oauth_guard_incidents", ["about", "name"], unique=False)
     op.create_table(
         "oauth_guard_sources",
         sa.Column("name", sa.String(length=250), nullable=False),
-        sa.Column("window_seconds", sa.Float(), nullable=False),
+        sa.Column("window_seconds", sa.Double(), nullable=False),
         sa.Column("credential", sa.String(length=250), nullable=True),
         sa.Column("count_conn_id", sa.String(length=250), nullable=True),
         sa.Column("count_sql", sa.Text(), nullable=True),
         sa.Column("alert_route", sa.String(length=100), nullable=False),
         sa.Column("registered_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_oauth_guard_sources")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_table(
         "oauth_guard_evidence",
@@ -170,8 +192,8 @@ def upgrade() -> None:
         sa.Column("headers", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("answer_id", sa.String(length=64), nullable=False),
-        sa.Column("skew_seconds", sa.Float(), nullable=True),
-        sa.Column("retry_after_seconds", sa.Float(), nullable=True),
+        sa.Column("skew_seconds", sa.Double(), nullable=True),
+        sa.Column("retry_after_seconds", sa.Double(), nullable=True),
         sa.Column("rests_on", sa.Text(), nullable=False),
         sa.Column("investigation_id", sa.Integer(), nullable=True),
         sa.Column("observed_at", UtcDateTime(), nullable=False),
@@ -195,6 +217,9 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "credential_id", "generation", "id", "subject", "verdict", name="uq_oauth_guard_evidence_carries"
         ),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index("ix_oauth_guard_evidence_investigation", "oauth_guard_evidence", ["investigation_id"], unique=False)
     op.create_index(
@@ -219,6 +244,9 @@ def upgrade() -> None:
             ["credential_id"], ["oauth_guard_credentials.id"], name=op.f("fk_oauth_guard_intents_credential_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_intents")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index(
         op.f("ix_oauth_guard_intents_credential_id"), "oauth_guard_intents", ["credential_id"], unique=False
@@ -257,6 +285,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("credential_id", name=op.f("pk_oauth_guard_tokens")),
         sa.UniqueConstraint("credential_id", "generation", name=op.f("uq_oauth_guard_tokens_credential_id")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_table(
         "oauth_guard_investigations",
@@ -295,6 +326,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_investigations")),
         sa.UniqueConstraint("open_for", name=op.f("uq_oauth_guard_investigations_open_for")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index(
         op.f("ix_oauth_guard_investigations_credential_id"),
@@ -312,7 +346,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(length=20), nullable=True),
         sa.Column("verdict", sa.String(length=10), nullable=True),
         sa.CheckConstraint(
-            "\n    status = 'active'\n    OR (status = 'lapsed' AND subject = 'access_token' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)\n    OR (status = 'expired' AND subject = 'grant' AND verdict = 'dead' AND generation IS NOT NULL AND evidence_id IS NOT NULL)\n",
+            "\n    status = 'active'\n    OR (generation IS NOT NULL AND evidence_id IS NOT NULL AND COALESCE(verdict, '') = 'dead' AND (\n        (status = 'lapsed' AND COALESCE(subject, '') = 'access_token')\n        OR (status = 'expired' AND COALESCE(subject, '') = 'grant')\n    ))\n",
             name=op.f("ck_oauth_guard_statuses_carried_by_evidence"),
         ),
         sa.ForeignKeyConstraint(
@@ -335,6 +369,9 @@ def upgrade() -> None:
             ["credential_id"], ["oauth_guard_credentials.id"], name=op.f("fk_oauth_guard_statuses_credential_id")
         ),
         sa.PrimaryKeyConstraint("credential_id", name=op.f("pk_oauth_guard_statuses")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_table(
         "oauth_guard_transitions",
@@ -358,6 +395,9 @@ def upgrade() -> None:
             ["evidence_id"], ["oauth_guard_evidence.id"], name=op.f("fk_oauth_guard_transitions_evidence_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_guard_transitions")),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mysql_engine="InnoDB",
     )
     op.create_index(
         op.f("ix_oauth_guard_transitions_credential_id"), "oauth_guard_transitions", ["credential_id"], unique=False
