@@ -210,6 +210,13 @@ class Connector:
         self.describe(guarded.conn_id, {**guarded.description, "extra": {**guarded.description["extra"], **fields}})
 
 
+def unmask() -> None:
+    """Airflow compiles every secret it ever saw into one pattern; the secrets of earlier tests would make it slow."""
+    from airflow.sdk._shared.secrets_masker import _secrets_masker
+
+    _secrets_masker().reset_masker()
+
+
 def probe(server: AuthorizationServer, access_token: str) -> int:
     """What the resource says to this token, past the package."""
     request = Request(server.probe_url, headers={"Authorization": f"Bearer {access_token}"})
@@ -232,7 +239,7 @@ def task_context(
         task_id=task_id,
         map_index=map_index,
         try_number=try_number,
-        xcom_push=lambda key, value: pushed.__setitem__(key, value),
+        xcom_push=pushed.__setitem__,
     )
     dag_run = SimpleNamespace(run_id=run_id, conf=conf or {})
     return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "pushed": pushed}

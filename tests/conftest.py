@@ -82,8 +82,9 @@ def store(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
-def connect(server: AuthorizationServer, client_id: str, monkeypatch: pytest.MonkeyPatch) -> Connector:
+def connect(server: AuthorizationServer, client_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connector]:
     """Makes guarded connections of any class, against the real server."""
-    from tests.airflow_parts import Connector
+    from tests.airflow_parts import Connector, unmask
 
-    return Connector(server, monkeypatch, client_id)
+    yield Connector(server, monkeypatch, client_id)
+    unmask()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
+import pytest
 from sqlalchemy import select
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
@@ -46,6 +47,26 @@ def at_once(jobs: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         return [future.result(timeout=60) for future in [pool.submit(run, job) for job in jobs]]
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, job: Callable[[], Credential]) -> Callable[[], Credential]:
+    """Run a job of another process in the middle of the next transaction that is about to apply evidence."""
+    apply, pool, here = ledger.apply, ThreadPoolExecutor(1), threading.get_ident()
+    started: list[Future[Credential]] = []
+
+    def apply_in_between(*args: Any) -> Any:
+        if threading.get_ident() == here and not started:
+            started.append(pool.submit(job))
+            # It may have to wait for us: then we go on, and it comes after.
+            wait(started, timeout=0.7)
+        return apply(*args)
+
+    def result() -> Credential:
+        with pool:
+            return started[0].result(timeout=40)
+
+    monkeypatch.setattr(ledger, "apply", apply_in_between)
+    return result
 
 
 # -- credentials ----------------------------------------------------------------------------------------------------

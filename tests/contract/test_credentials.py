@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
 
 from airflow_oauth_guard.domain.answers import NoAnswer
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
-from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.records import Credential, Lease, Tokens
 from airflow_oauth_guard.store.store import Store
-from airflow_oauth_guard.store.tables import tokens
 
 from .conftest import RawSql
 from .making import (
@@ -36,6 +32,7 @@ from .making import (
     expired,
     failed,
     found,
+    interrupting,
     issued,
     leased,
     planted,
@@ -552,9 +549,9 @@ def test_an_old_holder_cannot_store_its_tokens_over_newer_ones_and_its_answer_st
 
 @pytest.mark.parametrize("was", [Status.ACTIVE, Status.LAPSED], ids=lambda status: status.value)
 def test_new_tokens_that_arrive_while_the_credential_is_being_expired_win(
-    store: Store, open_store: Callable[..., Store], was: Status
+    store: Store, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, was: Status
 ) -> None:
-    """Expire holds the credential, a refresh comes in with new ones: both must get through, in either order."""
+    """Expire is in the middle of its work, a refresh comes in with new tokens: both must get through."""
     credential = enrolled(store)
     other = open_store()
     lease = leased(other)
@@ -562,14 +559,10 @@ def test_new_tokens_that_arrive_while_the_credential_is_being_expired_win(
     if was is Status.LAPSED:
         store.credentials.record(credential, dead(Status.LAPSED), NOW)
     proof = planted(store, credential, dead(Status.EXPIRED))
-    with ThreadPoolExecutor(1) as pool:
-        # What Credentials.expire does, with a pause in the middle.
-        with store.database.write() as connection:
-            store.credentials._require_locked(connection, "crm")
-            renewal = pool.submit(other.credentials.renew, lease, intent, issued(), success(), after(minutes=1))
-            time.sleep(0.5)
-            ledger.apply(connection, credential.id, proof, NOW)
-        renewal.result(timeout=40)
-    now = store.credentials.get("crm")
-    assert (now.status, now.generation) == (Status.ACTIVE, 2)
+    renewal = interrupting(
+        monkeypatch, lambda: other.credentials.renew(lease, intent, issued(), success(), after(minutes=1))[0]
+    )
+    assert store.credentials.expire("crm", proof.id, WORKER, NOW).status is Status.EXPIRED
+    assert renewal().generation == 2
+    assert store.credentials.get("crm").status is Status.ACTIVE
     assert [record.kind for record in store.incidents.history(About.CREDENTIAL, "crm")] == [IncidentKind.FALSE_EXPIRY]

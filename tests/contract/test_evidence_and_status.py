@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import product
@@ -19,7 +17,6 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
-from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
 
@@ -38,6 +35,7 @@ from .making import (
     expired,
     failed,
     found,
+    interrupting,
     planted,
     refusal,
     renewed,
@@ -440,31 +438,11 @@ def test_a_probe_that_is_recorded_while_new_tokens_arrive_does_no_harm(
     """The verdict about the old token and the renewal meet in the database; whichever wins, both are kept."""
     credential = enrolled(store)
     other = open_store()
-    interrupt = _interrupting(monkeypatch, lambda: renewed(other))
+    interrupt = interrupting(monkeypatch, lambda: renewed(other))
     kept = store.credentials.record(credential, dead(Status.LAPSED), NOW)
     assert interrupt().generation == 2
     assert store.credentials.get("crm").status is Status.ACTIVE
     assert found(store, kept) == kept
-
-
-def _interrupting(monkeypatch: pytest.MonkeyPatch, job: Callable[[], Credential]) -> Callable[[], Credential]:
-    """Run a job of another process in the middle of the next transaction that is about to apply evidence."""
-    apply, pool, here = ledger.apply, ThreadPoolExecutor(1), threading.get_ident()
-    started: list[Future[Credential]] = []
-
-    def apply_in_between(*args: Any) -> Any:
-        if threading.get_ident() == here and not started:
-            started.append(pool.submit(job))
-            # It may have to wait for us: then we go on, and it comes after.
-            wait(started, timeout=0.7)
-        return apply(*args)
-
-    def result() -> Credential:
-        with pool:
-            return started[0].result(timeout=40)
-
-    monkeypatch.setattr(ledger, "apply", apply_in_between)
-    return result
 
 
 def test_new_tokens_from_a_person_and_from_a_refresh_do_not_share_a_generation(
@@ -482,7 +460,7 @@ def test_new_tokens_from_a_person_and_from_a_refresh_do_not_share_a_generation(
             refused.append(error)
             return other.credentials.get("crm")
 
-    interrupt = _interrupting(monkeypatch, renew)
+    interrupt = interrupting(monkeypatch, renew)
     reseeded = store.credentials.enroll(enrollment(access_token="new", refresh_token="new"), after(hours=1))
     interrupt()
     now = store.credentials.get("crm")

@@ -125,9 +125,7 @@ def test_an_unknown_a_foreign_and_an_expired_refresh_token_are_invalid_grants(
     assert not server.truth(name).grant_live
 
 
-def test_time_ends_access_tokens_and_a_refresh_brings_them_back(
-    server: AuthorizationServer, name: str
-) -> None:
+def test_time_ends_access_tokens_and_a_refresh_brings_them_back(server: AuthorizationServer, name: str) -> None:
     server.add_client(name)
     tokens = server.mint(name, access_lifetime=HOUR)
     assert tokens.expires_in == 3600
@@ -165,9 +163,7 @@ def test_revoking_one_user_leaves_the_others(server: AuthorizationServer, name: 
 
 
 @pytest.mark.parametrize("scope, ok", [("read", True), ("read write", True), ("admin", False)])
-def test_only_registered_scopes_are_granted(
-    server: AuthorizationServer, name: str, scope: str, ok: bool
-) -> None:
+def test_only_registered_scopes_are_granted(server: AuthorizationServer, name: str, scope: str, ok: bool) -> None:
     server.add_client(name, scope="read write", grant_types=["refresh_token", "client_credentials"])
     answers = [
         refresh(server, name, server.mint(name).refresh_token, scope=scope),
@@ -207,9 +203,7 @@ def test_a_refused_grant_type_can_look_just_like_a_dead_token(server: Authorizat
     server.add_client(name, wrong_grant_error="invalid_grant")
     server.mint(name)
     dead = refresh(server, name, "tok-rt-bogus")
-    wrong = HTTP.post(
-        server.token_url, data={"grant_type": "client_credentials"}, auth=(name, SECRET), timeout=5
-    )
+    wrong = HTTP.post(server.token_url, data={"grant_type": "client_credentials"}, auth=(name, SECRET), timeout=5)
     assert dead.json() == wrong.json()
     assert dead.status_code == wrong.status_code
 
@@ -222,9 +216,7 @@ def test_a_refused_grant_type_can_look_just_like_a_dead_token(server: Authorizat
 def test_clients_authenticate_only_as_registered(
     server: AuthorizationServer, name: str, method: str, as_json: bool
 ) -> None:
-    server.add_client(
-        name, token_endpoint_auth_method=method, client_secret=None if method == "none" else SECRET
-    )
+    server.add_client(name, token_endpoint_auth_method=method, client_secret=None if method == "none" else SECRET)
     form = {"grant_type": "refresh_token", "refresh_token": server.mint(name).refresh_token}
     ways: dict[str, dict[str, Any]] = {
         "client_secret_basic": {"data": form, "auth": (name, SECRET)},
@@ -257,9 +249,7 @@ def test_wrong_credentials_are_401_for_each_method(server: AuthorizationServer, 
         assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
-def test_a_disabled_client_is_an_invalid_client_and_its_grant_stands(
-    server: AuthorizationServer, name: str
-) -> None:
+def test_a_disabled_client_is_an_invalid_client_and_its_grant_stands(server: AuthorizationServer, name: str) -> None:
     server.add_client(name)
     tokens = server.mint(name)
     server.change_client(name, disabled=True)
@@ -305,9 +295,7 @@ def test_private_key_jwt_authenticates_once_per_assertion(server: AuthorizationS
 # --- Grants without a refresh token
 
 
-def test_client_credentials_give_tokens_without_a_grant_to_lose(
-    server: AuthorizationServer, name: str
-) -> None:
+def test_client_credentials_give_tokens_without_a_grant_to_lose(server: AuthorizationServer, name: str) -> None:
     server.add_client(name, grant_types=["client_credentials"])
 
     def send() -> requests.Response:
@@ -328,9 +316,7 @@ def test_client_credentials_give_tokens_without_a_grant_to_lose(
 
 
 @pytest.mark.parametrize("key", [KEY, ECKey.generate_key("P-256")], ids=["RS256", "ES256"])
-def test_jwt_bearer_answers_a_signed_assertion(
-    server: AuthorizationServer, name: str, key: RSAKey | ECKey
-) -> None:
+def test_jwt_bearer_answers_a_signed_assertion(server: AuthorizationServer, name: str, key: RSAKey | ECKey) -> None:
     jwks = {"keys": [key.as_dict(private=False)]}
     server.add_client(name, client_secret=None, grant_types=[JWT_BEARER], jwks=jwks)
     claims = {"iss": name, "sub": "ada", "aud": server.token_url}
@@ -451,9 +437,7 @@ def test_facebook_refuses_in_its_own_way(server: AuthorizationServer, name: str)
     assert meta_error(exchange(server, name, "bogus")) == (400, 190, 463)
 
 
-@pytest.mark.parametrize(
-    "site, grant_type", [("instagram", "ig_refresh_token"), ("threads", "th_refresh_token")]
-)
+@pytest.mark.parametrize("site, grant_type", [("instagram", "ig_refresh_token"), ("threads", "th_refresh_token")])
 def test_instagram_and_threads_renew_a_live_token_by_get(
     server: AuthorizationServer, name: str, site: str, grant_type: str
 ) -> None:
@@ -479,9 +463,7 @@ def test_instagram_and_threads_renew_a_live_token_by_get(
 # --- The resource
 
 
-def test_the_resource_takes_the_token_from_header_query_or_form(
-    server: AuthorizationServer, name: str
-) -> None:
+def test_the_resource_takes_the_token_from_header_query_or_form(server: AuthorizationServer, name: str) -> None:
     server.add_client(name)
     token = server.mint(name).access_token
     assert HTTP.get(server.probe_url, params={"access_token": token}, timeout=5).ok
@@ -548,9 +530,7 @@ def test_a_truncated_answer_ends_early(server: AuthorizationServer, name: str, t
     assert refresh(server, name, tokens.refresh_token).ok
 
 
-def test_a_huge_answer_is_as_long_as_it_is_told(
-    server: AuthorizationServer, name: str, tokens: Minted
-) -> None:
+def test_a_huge_answer_is_as_long_as_it_is_told(server: AuthorizationServer, name: str, tokens: Minted) -> None:
     server.fault("huge", client_id=name, megabytes=3)
     assert len(refresh(server, name, tokens.refresh_token).content) > 3_000_000
 
@@ -563,9 +543,7 @@ def test_200_can_carry_an_error_or_nothing(server: AuthorizationServer, name: st
     assert (empty.status_code, empty.content) == (200, b"")
 
 
-def test_a_hanging_request_holds_up_nobody_else(
-    server: AuthorizationServer, name: str, tokens: Minted
-) -> None:
+def test_a_hanging_request_holds_up_nobody_else(server: AuthorizationServer, name: str, tokens: Minted) -> None:
     server.fault("hang", client_id=name, times=1, seconds=1)
     form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token}
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -609,16 +587,10 @@ WAYS: dict[str, Send] = {
     "form": lambda s, n, t: HTTP.post(s.token_url, data={"client_id": n}, timeout=5),
     "json": lambda s, n, t: HTTP.post(s.token_url, json={"client_id": n}, timeout=5),
     "query": lambda s, n, t: HTTP.get(s.meta_url, params={"client_id": n}, timeout=5),
-    "client assertion": lambda s, n, t: HTTP.post(
-        s.token_url, data={"client_assertion": sign({"iss": n})}, timeout=5
-    ),
+    "client assertion": lambda s, n, t: HTTP.post(s.token_url, data={"client_assertion": sign({"iss": n})}, timeout=5),
     "assertion": lambda s, n, t: HTTP.post(s.token_url, data={"assertion": sign({"iss": n})}, timeout=5),
-    "facebook token": lambda s, n, t: HTTP.get(
-        s.meta_url, params={"fb_exchange_token": t.access_token}, timeout=5
-    ),
-    "instagram token": lambda s, n, t: HTTP.get(
-        s.instagram_url, params={"access_token": t.access_token}, timeout=5
-    ),
+    "facebook token": lambda s, n, t: HTTP.get(s.meta_url, params={"fb_exchange_token": t.access_token}, timeout=5),
+    "instagram token": lambda s, n, t: HTTP.get(s.instagram_url, params={"access_token": t.access_token}, timeout=5),
     "bearer": lambda s, n, t: probe(s, t.access_token),
 }
 
@@ -634,9 +606,7 @@ def test_a_fault_finds_its_client_whichever_way_it_is_named(
 # --- The request log and the admin pages
 
 
-def test_the_log_has_names_and_outcomes_and_no_values(
-    server: AuthorizationServer, name: str, tokens: Minted
-) -> None:
+def test_the_log_has_names_and_outcomes_and_no_values(server: AuthorizationServer, name: str, tokens: Minted) -> None:
     refresh(server, name, tokens.refresh_token)
     seen = last(server, name)
     assert (seen.path, seen.method, seen.grant_type) == ("/oauth/token", "POST", "refresh_token")

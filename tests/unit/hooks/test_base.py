@@ -213,9 +213,11 @@ def test_a_failing_refresh_changes_no_status_and_keeps_the_tokens(connection_cla
     assert store.credentials.transitions(after) == []
     assert (after.failures, after.waits(utcnow())) == (1, True)
     seen = store.credentials.latest_evidence(after, Kind.REFRESH)
-    assert seen is not None and seen.verdict is Verdict.OPEN
+    assert seen is not None
+    assert seen.verdict is Verdict.OPEN
     assert seen.finding is (Finding.UNKNOWN if connection_class in META and "invalid" in failure else finding)
-    assert seen.shape is not None and seen.shape.grant_type == RECIPES[connection_class].grant_type
+    assert seen.shape is not None
+    assert seen.shape.grant_type == RECIPES[connection_class].grant_type
     assert seen.observer == WHO
     nothing_secret_is_kept(store, guarded.secrets)
 
@@ -257,7 +259,8 @@ def test_a_retry_after_of_seconds_does_not_shorten_our_own_back_off(connect, sto
     guarded.fault(status=503, headers={"Retry-After": "1"})
     guarded.refresh(store)
     attempt_after = guarded.credential(store).attempt_after
-    assert attempt_after is not None and attempt_after > utcnow() + timedelta(minutes=4)
+    assert attempt_after is not None
+    assert attempt_after > utcnow() + timedelta(minutes=4)
 
 
 def test_without_a_token_to_send_nothing_is_sent_and_the_field_is_named(connect, store):

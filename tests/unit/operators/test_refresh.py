@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("airflow", reason="operators need Airflow")
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_oauth_guard.domain.incidents import IncidentKind
+from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.hooks.context import LABEL
+from airflow_oauth_guard.operators.refresh import RefreshOperator
+from tests.airflow_parts import expire, lapse, looked_into, make_due, rows, task_context
+
+pytestmark = pytest.mark.airflow
+
+
+def refreshed(*conn_ids: str, context=None) -> dict:
+    operator = RefreshOperator(task_id="refresh", conn_ids=list(conn_ids))
+    return operator.execute(context or task_context("refresh", map_index=3, try_number=2))
+
+
+def test_what_is_due_is_renewed_and_nothing_is_asked(connect, store):
+    classes = ("refresh_token", "client_credentials", "meta_exchange")
+    guarded = [connect(name, suffix=f"_{name}") for name in classes]
+    context = task_context("refresh")
+    result = refreshed(*(one.conn_id for one in guarded), context=context)
+    assert result == {"outcomes": {one.conn_id: "renewed" for one in guarded}, "investigations": []}
+    assert context[LABEL] == "3 due, 3 fine, 0 to look into"
+    assert rows(store, "oauth_guard_investigations") == []
+
+
+def test_a_failure_raises_a_question_and_changes_no_status(connect, store):
+    bad, good = connect(suffix="_bad"), connect(suffix="_good")
+    bad.fault(status=400, body={"error": "invalid_grant"})
+    context = task_context("refresh", map_index=3, try_number=2)
+    result = refreshed(bad.conn_id, good.conn_id, context=context)
+    assert result["outcomes"] == {bad.conn_id: "failed", good.conn_id: "renewed"}
+    [question] = result["investigations"]
+    opened = store.investigation(question)
+    assert (opened.credential.conn_id, opened.closed_at) == (bad.conn_id, None)
+    assert bad.credential(store).status is Status.ACTIVE
+    [row] = rows(store, "oauth_guard_investigations")
+    assert (row["dag_id"], row["run_id"], row["task_id"]) == ("oauth_guard_test", "manual__1", "refresh")
+    assert (row["map_index"], row["try_number"]) == (3, 2)
+    assert context[LABEL] == "2 due, 1 fine, 1 to look into"
+
+
+@pytest.mark.parametrize(("happens", "status"), [(lapse, Status.LAPSED), (expire, Status.EXPIRED)])
+def test_a_failing_refresh_never_worsens_nor_mends_a_status(happens, status, connect, store):
+    guarded = connect()
+    guarded.enrolled(store)
+    happens(store, guarded.conn_id)
+    guarded.fault(status=400, body={"error": "invalid_grant"})
+    assert refreshed(guarded.conn_id)["outcomes"] == {guarded.conn_id: "failed"}
+    assert guarded.credential(store).status is status
+
+
+@pytest.mark.parametrize(("happens", "was"), [(lapse, "lapsed"), (expire, "expired")])
+def test_a_refresh_that_succeeds_restores_it_on_that_evidence(happens, was, connect, store):
+    guarded = connect()
+    guarded.enrolled(store)
+    happens(store, guarded.conn_id)
+    assert refreshed(guarded.conn_id)["outcomes"] == {guarded.conn_id: "renewed"}
+    assert guarded.credential(store).status is Status.ACTIVE
+    last = store.credentials.transitions(guarded.credential(store))[-1]
+    assert (last["from_status"], last["to_status"]) == (was, "active")
+    assert last["evidence_id"] is not None
+
+
+def test_a_bad_connection_ends_the_task_red_after_the_others_were_refreshed(connect, store):
+    bad, good = connect(suffix="_bad", allow_http=None), connect(suffix="_good")
+    with pytest.raises(AirflowFailException, match=bad.conn_id):
+        refreshed(bad.conn_id, good.conn_id)
+    assert good.credential(store).generation == 2
+    assert bad.incident(store).kind is IncidentKind.MISCONFIGURED
+
+
+def test_a_key_that_cannot_sign_stops_no_other_credential(connect, store):
+    bad, good = connect("jwt_bearer", suffix="_bad", private_key="no key"), connect(suffix="_good")
+    with pytest.raises(AirflowFailException, match=bad.conn_id):
+        refreshed(bad.conn_id, good.conn_id)
+    assert good.credential(store).generation == 2
+    assert bad.incident(store).kind is IncidentKind.MISCONFIGURED
+
+
+def test_a_failure_that_was_looked_into_raises_no_second_question(connect, store):
+    guarded = connect(client={"grant_types": ("fb_exchange_token",)}, mint={"with_refresh": True})
+    [question] = refreshed(guarded.conn_id)["investigations"]
+    looked_into(store, guarded, question)
+    make_due(store, guarded.conn_id)
+    assert refreshed(guarded.conn_id) == {"outcomes": {guarded.conn_id: "failed"}, "investigations": []}
+
+
+def test_what_waits_is_held_and_what_is_fresh_is_left_alone(connect, store):
+    waiting, fresh = connect(suffix="_waiting"), connect(suffix="_fresh")
+    waiting.fault(status=503)
+    refreshed(waiting.conn_id, fresh.conn_id)
+    again = refreshed(waiting.conn_id, fresh.conn_id)
+    assert again == {"outcomes": {waiting.conn_id: "held", fresh.conn_id: "fresh"}, "investigations": []}
+
+
+def test_workers_that_start_together_send_one_refresh(connect, store, server):
+    """With reuse detection a second one would end the family."""
+    guarded = connect(client={"rotation": True, "reuse_detection": True})
+    guarded.enrolled(store)
+    gate = threading.Barrier(4)
+
+    def work(number: int) -> str:
+        gate.wait(timeout=10)
+        context = task_context("refresh", map_index=number)
+        return refreshed(guarded.conn_id, context=context)["outcomes"][guarded.conn_id]
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = sorted(pool.map(work, range(4)))
+    assert outcomes.count("renewed") == 1
+    assert set(outcomes) <= {"renewed", "busy", "fresh"}
+    assert len(guarded.token_requests()) == 1
+    assert server.truth(guarded.conn_id).grant_live
+
+
+def test_nothing_due_is_nothing_done(store):
+    assert refreshed() == {"outcomes": {}, "investigations": []}
