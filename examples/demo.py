@@ -45,7 +45,7 @@ PAUSE_SECONDS = 4
 SHORT_LIFE, LONGER_LIFE = timedelta(seconds=20), timedelta(seconds=70)
 SOURCE = {"name": "crm_contacts", "window_seconds": 25, "credential": "crm_prod"}
 
-console = Console(width=max(Console().width, 150))
+console = Console(width=max(Console().width, 165))
 started = time.monotonic()
 
 
@@ -360,6 +360,7 @@ def play(airflow: Airflow, server: AuthorizationServer) -> dict[str, Any]:
     variable(airflow, "oauth_guard_sources", json.dumps([SOURCE]))
     flat = airflow.trigger("oauth_guard_flat_line")
     ti = question["task_instance"]
+    noticed["investigation run"] = ti["dag_run_id"]
     noticed["investigation"] = airflow.ended(ti["dag_id"], ti["dag_run_id"])
     noticed["flat line"] = airflow.ended("oauth_guard_flat_line", flat)
     noticed["grid"] = airflow.task_instances(ti["dag_id"], ti["dag_run_id"])
@@ -379,20 +380,36 @@ EXPECTED_STATES = {
 """A cycle with something that needs a person is red; the pipeline of F is green, which is the trouble with it."""
 
 
+COLUMNS = {
+    "credential": 18,
+    "truth at the server": 12,
+    "status": 7,
+    "verdict": 17,
+    "evidence in one sentence": 40,
+    "alert": 16,
+    "seconds to alarm": 7,
+    "a catch-and-mislabel job": 16,
+}
+"""The table's columns and the least width at which each can be read."""
+
+
 def verdict_table(store: Store, server: AuthorizationServer, noticed: dict[str, Any]) -> bool:
     """Print what is true, what the guard says, and what the job of the incident would have written."""
-    table = Table(
-        *("", "credential", "truth at the server", "status", "verdict", "evidence in one sentence", "alert"),
-        *("seconds to alarm", "a catch-and-mislabel job"),
-        show_lines=True,
-    )
+    table = Table(show_lines=True)
+    for header, width in COLUMNS.items():
+        table.add_column(header, min_width=width)
     for character in CAST:
         table.add_row(*_row(store, server, character))
     flat = store.incidents.open_about(About.SOURCE, str(SOURCE["name"]))
     table.add_row(
-        *("F", "crm_contacts (source)", "job succeeds, 0 rows", "–", flat.kind.value if flat else "none"),
-        *(_first_sentences(flat.summary) if flat else "–", flat.kind.headline if flat else "none"),
-        *(_seconds(flat.opened_at, flat) if flat else "–", "nothing: success"),
+        *(
+            "F crm_contacts\n[dim]a source: zero rows[/]",
+            "job succeeds, 0 rows",
+            "–",
+            flat.kind.value if flat else "none",
+        ),
+        *(_shortened(flat.summary) if flat else "–", flat.kind.headline if flat else "none"),
+        *(_seconds(flat.opened_at, flat) if flat else "–", "says nothing"),
     )
     console.print(table)
     problems = [f"{c.letter} {c.conn_id}: {problem}" for c in CAST for problem in c.wrong]
@@ -436,12 +453,11 @@ def _row(store: Store, server: AuthorizationServer, character: Character) -> tup
     character.wrong = [f"{name} is {seen}, expected {want}" for name, (seen, want) in checks.items() if seen != want]
     failed = incident is not None
     return (
-        character.letter,
-        f"{character.conn_id}\n[dim]{character.story}[/]",
+        f"{character.letter} {character.conn_id}\n[dim]{character.story}[/]",
         f"token {_alive(truth.access_token_live)}, grant {_alive(truth.grant_live)}",
         credential.status.value,
         incident.kind.value if incident else "live",
-        _first_sentences(evidence.reading.explanation) if evidence else "–",
+        _shortened(evidence.reading.explanation) if evidence else "–",
         incident.kind.headline if incident and alarmed else "waits: life left" if failed else "none",
         _seconds(character.broken_at, incident) if incident and alarmed else "–",
         ("expired" + (" [red](a lie)[/]" if truth.grant_live else "")) if failed else "active",
@@ -458,27 +474,28 @@ def _seconds(since: datetime | None, incident: Incident) -> str:
     return f"{max((incident.first_notified_at - since).total_seconds(), 0):.0f}"
 
 
-def _first_sentences(text: str, limit: int = 160) -> str:
+def _shortened(text: str, limit: int = 150) -> str:
     return text if len(text) <= limit else text[: text.rfind(" ", 0, limit)] + " …"
 
 
 @contextmanager
-def throw_away(home: Path | None, *, keep: bool) -> Iterator[Path]:
+def throw_away(home: Path | None) -> Iterator[Path]:
     path = home or Path(tempfile.mkdtemp(prefix="oauth-guard-demo-"))
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield path
     finally:
-        if home is None and not keep:
+        if home is None:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the UI up until Ctrl-C, and print its address")
+    parser.add_argument("--screenshots", type=Path, help="take the pictures of the documentation into this folder")
     parser.add_argument("--home", type=Path, help="an Airflow home to use and keep, instead of a throw-away one")
     args = parser.parse_args()
-    with throw_away(args.home, keep=False) as home, AuthorizationServer() as server:
+    with throw_away(args.home) as home, AuthorizationServer() as server:
         airflow = Airflow(home)
         try:
             say("Starting Airflow (scheduler, triggerer, DAG processor, API server) on SQLite …")
@@ -487,6 +504,10 @@ def main() -> int:
             noticed = play(airflow, server)
             right = verdict_table(Store(f"sqlite:///{home}/oauth_guard.db", airflow.fernet_key), server, noticed)
             say("Every row is right." if right else "Something is wrong; see above.")
+            if args.screenshots:
+                from screenshots import take
+
+                take(airflow.url, noticed["investigation run"], args.screenshots)
             if args.keep:
                 say(f"The UI is at {airflow.url} (Ctrl-C stops everything).")
                 signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -239,7 +239,7 @@ def task_context(
         task_id=task_id,
         map_index=map_index,
         try_number=try_number,
-        xcom_push=pushed.__setitem__,
+        xcom_push=lambda key, value: pushed.update({key: value}),
     )
     dag_run = SimpleNamespace(run_id=run_id, conf=conf or {})
     return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "pushed": pushed}

@@ -284,9 +284,7 @@ def _reading_by_status(answer: HttpAnswer) -> Reading | None:
     if answer.status == 429:
         return Reading(Subject.PROVIDER, Finding.RATE_LIMITED, "http_429", "the provider limits our rate")
     if answer.status >= 500:
-        return Reading(
-            Subject.PROVIDER, Finding.PROVIDER_OUTAGE, "http_5xx", f"the provider answers HTTP {answer.status}"
-        )
+        return Reading(Subject.PROVIDER, Finding.PROVIDER_OUTAGE, "http_5xx", "the provider itself failed")
     if 300 <= answer.status < 400:
         return _unknown(
             Subject.PROVIDER, "redirect", "a redirect was answered; tokens are never sent on to another address"

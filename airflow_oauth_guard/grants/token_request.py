@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
-
-from joserfc.jwk import Key
 
 from airflow_oauth_guard.errors import ConnectionFieldError
 from airflow_oauth_guard.grants.flow import HttpRequest, shape_of
 from airflow_oauth_guard.grants.settings import GrantSettings
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 CLIENT_ASSERTION_LIFETIME_SECONDS = 300
 """RFC 7523 section 3 asks for a short life; providers commonly cap it at five to ten minutes."""

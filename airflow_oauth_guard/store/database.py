@@ -70,7 +70,8 @@ class Database:
 def _engine(url: str | URL) -> Engine:
     try:
         parsed = make_url(url)
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        # A database error quotes its statement; not the values in it.
+        options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
         if parsed.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
         engine = create_engine(parsed, **options)

@@ -7,10 +7,11 @@ import pytest
 
 pytest.importorskip("airflow", reason="operators need Airflow")
 
+from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.operators.due import DueCredentialsOperator, connection_ids
-from tests.airflow_parts import HOUR, enrolled, expire, lapse, make_due, task_context, utcnow
+from tests.airflow_parts import HOUR, enrolled, evidence_of, expire, lapse, make_due, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
 
@@ -42,8 +43,6 @@ def test_what_is_fresh_or_waits_is_not_due(store):
     enrolled(store, "of_unknown_age", expires_at=None)
     assert due() == [["of_unknown_age", "old"]]
     lease = store.credentials.lease("old", "somebody", HOUR, utcnow())
-    from tests.airflow_parts import Finding, Kind, Subject, evidence_of
-
     failed = evidence_of(Kind.REFRESH, Finding.PROVIDER_OUTAGE, Subject.PROVIDER, lease.credential)
     store.credentials.fail(
         lease, None, failed, attempt_after=utcnow() + timedelta(minutes=5), outcome="refused", now=utcnow()

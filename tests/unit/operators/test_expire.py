@@ -9,6 +9,7 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_oauth_guard.domain.evidence import Finding
+from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
 from airflow_oauth_guard.hooks.context import LABEL
@@ -28,6 +29,9 @@ from tests.airflow_parts import (
 )
 
 pytestmark = pytest.mark.airflow
+
+
+FINDINGS = {finding.value for finding in Finding}
 
 
 def expired(question: int | str | None, context=None) -> dict:
@@ -81,7 +85,7 @@ def test_without_a_conclusion_it_refuses_even_what_was_approved(store):
     is_untouched(store)
 
 
-@pytest.mark.parametrize("finding", [finding for finding in Finding if finding is not Finding.LIVE])
+@pytest.mark.parametrize("finding", [Finding(kind.value) for kind in IncidentKind if kind.value in FINDINGS])
 def test_without_proof_it_refuses_even_what_was_approved(finding, store):
     enrolled(store)
     question = asked(store)

@@ -196,14 +196,6 @@ def test_a_wider_window_is_no_sign_of_life(store):
     assert incident(store) is not None
 
 
-def test_a_late_source_is_not_resolved_by_a_run_from_before_it_was_late(store):
-    watched(store)
-    beat(store, 0, ago(hours=9))
-    check()
-    assert incident(store).kind is IncidentKind.LATE
-    assert check(Source("crm_contacts", window=timedelta(hours=24))) == ["crm_contacts"]
-
-
 # -- counting at the destination --------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def test_a_registered_source_may_be_named(store):
 
 def test_a_source_nobody_watches_is_an_error_and_its_heartbeat_is_kept(store):
     store.sources.register([SOURCE], utcnow())
-    with pytest.raises(NotRegisteredError, match="`crm_contcts` is not registered.*Registered: crm_contacts"):
+    with pytest.raises(NotRegisteredError, match=r"`crm_contcts` is not registered.*Registered: crm_contacts"):
         beat(3, "crm_contcts")
     assert beats(store) == [3]
 

@@ -119,7 +119,7 @@ def test_reports_that_start_together_send_one_alert(store):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, recorders))
-    # A notifier is copied for each alert, and the copies share the list.
+    # A notifier is copied for each alert; the copies share the list.
     assert sum(len(recorder.sent) for recorder in recorders) == 1
 
 

@@ -70,5 +70,5 @@ def test_a_credential_without_an_access_token_closes_the_gate(store):
 
 
 def test_a_credential_nobody_guards_is_an_error_that_says_how_to_guard_it(store):
-    with pytest.raises(NotRegisteredError, match="`crm` is not in the store.*oauth_guard_connections"):
+    with pytest.raises(NotRegisteredError, match=r"`crm` is not in the store.*oauth_guard_connections"):
         gate()
