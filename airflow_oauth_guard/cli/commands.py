@@ -44,8 +44,7 @@ def main() -> None:
 def import_tokens(args: argparse.Namespace) -> None:
     """Read credentials and store their tokens; all or none."""
     with _clear_errors():
-        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text(encoding="utf-8")
-        enrollments = read_credentials(text)
+        enrollments = read_credentials(_read(args.file))
         store = _store()
         for enrollment in enrollments:
             stored = store.credentials.import_tokens(
@@ -97,6 +96,13 @@ def roster(store: Store) -> list[dict[str, Any]]:
 _KEYS = frozenset({"conn_id", "connection_class", "access_token", "refresh_token", "expires_at"})
 
 
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"The input is not UTF-8 text (byte {error.start}).") from None
+
+
 def read_credentials(text: str) -> list[Enrollment]:
     """Check what is to be imported, all of it, before anything is stored.
 
@@ -111,7 +117,11 @@ def read_credentials(text: str) -> list[Enrollment]:
     entries = [entries] if isinstance(entries, Mapping) else entries
     if not isinstance(entries, list) or not entries:
         raise ConfigurationError("The input holds no credentials; write a JSON list of objects.")
-    return [_enrollment(entry, position) for position, entry in enumerate(entries, start=1)]
+    enrollments = [_enrollment(entry, position) for position, entry in enumerate(entries, start=1)]
+    names = [enrollment.conn_id for enrollment in enrollments]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"Credential `{twice[0]}` is there twice; which tokens are the newer ones?")
+    return enrollments
 
 
 def _enrollment(entry: Any, position: int) -> Enrollment:

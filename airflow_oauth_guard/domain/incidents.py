@@ -45,7 +45,7 @@ _HEADLINES: Mapping[IncidentKind, str] = {
     IncidentKind.ACCOUNT_ACTION: "the provider wants something done in the account",
     IncidentKind.GRANT_DEAD: "the grant is proven dead; reconnect it",
     IncidentKind.RATE_LIMITED: "the provider limits our rate",
-    IncidentKind.PROVIDER_OUTAGE: "the provider does not answer",
+    IncidentKind.PROVIDER_OUTAGE: "the provider is failing",
     IncidentKind.UNKNOWN: "refreshing fails and the evidence does not say why",
     IncidentKind.MISCONFIGURED: "its connection cannot be used as it is",
     IncidentKind.FALSE_EXPIRY: "it was set expired and turned out alive",

@@ -23,6 +23,9 @@ BUSY_WAIT = timedelta(seconds=2)
 """How long to wait for another process's refresh of the same credential before looking again."""
 
 
+SHORTEST_WAIT = timedelta(milliseconds=100)
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to take over one question."""
@@ -58,6 +61,7 @@ async def look(
     if investigation.closed_at is not None:
         return _answered_itself(investigation)
     now = utcnow()
+    left = investigation.opened_at + patience.give_up_after - now
     step = next_step(await asyncio.to_thread(_case, store, hook, investigation, patience, now), now)
     if isinstance(step, Conclusion):
         return step
@@ -68,10 +72,15 @@ async def look(
     elif step is Step.REFRESH:
         result = await hook.refresh(store, observer, investigation_id=investigation_id)
         if result.outcome in (Refreshed.BUSY, Refreshed.HELD):
-            return max(BUSY_WAIT, patience.pause / 4)
+            return _wait(max(BUSY_WAIT, patience.pause / 4), left)
     elif step is Step.WAIT:
-        return max(patience.pause / 4, timedelta(seconds=1))
+        return _wait(patience.pause / 4, left)
     return timedelta()
+
+
+def _wait(duration: timedelta, left: timedelta) -> timedelta:
+    """Not so short that looking is all we do, and not beyond the time there is."""
+    return max(min(duration, left), SHORTEST_WAIT)
 
 
 def _answered_itself(investigation: Investigation) -> Conclusion:

@@ -78,6 +78,10 @@ async def _exchange(request: HttpRequest) -> Answer:
     except httpx.ConnectError as error:
         # Refused, no such host, or a certificate that does not fit: nothing was sent.
         return _no_answer(f"no connection ({error})", maybe_processed=False)
+    except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as error:
+        # The text may quote what could not be written, which can be a secret.
+        reason = f"the request cannot be written ({type(error).__name__}); look for odd characters in the connection"
+        return _no_answer(reason, maybe_processed=False, ours=True)
     except httpx.HTTPError as error:
         # The text may quote the address, whose query can hold a token: the kind says enough.
         return _no_answer(f"the exchange broke off ({type(error).__name__})")
@@ -86,12 +90,13 @@ async def _exchange(request: HttpRequest) -> Answer:
 async def _read(response: httpx.Response) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").lower()
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding in ("gzip", "deflate") else None
-    body = b""
+    body, received = b"", 0
     async for chunk in response.aiter_raw():
+        received += len(chunk)
         body += inflate.decompress(chunk, BODY_LIMIT + 1 - len(body)) if inflate else chunk
         if len(body) > BODY_LIMIT or (inflate and inflate.unconsumed_tail):
             raise TooLargeError
-    if inflate and body and not inflate.eof:
+    if inflate and received and not inflate.eof:
         raise zlib.error("cut off")
     return body
 

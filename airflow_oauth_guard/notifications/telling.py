@@ -31,22 +31,27 @@ def tell(store: Store, incidents: Iterable[Incident], notifiers: Notifiers, cont
     failed: list[Exception] = []
     for incident in incidents:
         if incident.is_to_be_told(now) and store.incidents.claim_telling(incident, now):
-            try:
-                _send(incident, notifiers, context)
-            except Exception as error:
-                log.exception("The alert about %s `%s` could not be sent", incident.about.value, incident.name)
+            errors = _send(incident, notifiers, context)
+            if errors:
                 store.incidents.give_telling_back(incident)
-                failed.append(error)
+            failed += errors
     if failed:
         raise failed[0]
 
 
-def _send(incident: Incident, notifiers: Notifiers, context: Any) -> None:
+def _send(incident: Incident, notifiers: Notifiers, context: Any) -> list[Exception]:
+    """Send through each notifier; returns what went wrong."""
     chosen = notifiers.get(incident.alert_route)
-    if chosen is None:
+    if not chosen:
         if incident.alert_route:
             log.warning("No notifier for the alert route `%s`; the default ones are used.", incident.alert_route)
         chosen = notifiers.get("") or [LogNotifier()]
+    errors: list[Exception] = []
     for notifier in chosen:
-        # A notifier renders its templates in place, so each alert gets a copy.
-        copy(notifier)({**context, "oauth_guard": incident})
+        try:
+            # A notifier renders its templates in place, so each alert gets a copy.
+            copy(notifier)({**context, "oauth_guard": incident})
+        except Exception as error:
+            log.exception("The alert about %s `%s` could not be sent", incident.about.value, incident.name)
+            errors.append(error)
+    return errors

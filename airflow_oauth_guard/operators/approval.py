@@ -46,6 +46,8 @@ class ExpireApprovalOperator(HITLOperator):
         self.notifiers_by_route = notifiers_by_route or {}
 
     def execute(self, context: Any) -> Any:
+        if self.investigation in ("", None):
+            raise AirflowSkipException("No refresh raised a question.")
         store, now = get_store(), utcnow()
         investigation = store.investigation(int(self.investigation))
         conn_id = investigation.credential.conn_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,9 +53,9 @@ def row_count(given: int | str | None) -> int | None:
     """
     if given is None or given in ("", "None"):
         return None
-    try:
+    if (isinstance(given, int) and not isinstance(given, bool)) or (isinstance(given, str) and _WHOLE.fullmatch(given)):
         return int(given)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"A heartbeat's `rows` is {given!r}; give a whole number, or None where nobody knows."
-        ) from error
+    raise ConfigurationError(f"A heartbeat's `rows` is {given!r}; give a whole number, or None where nobody knows.")
+
+
+_WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)

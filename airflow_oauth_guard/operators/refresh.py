@@ -50,28 +50,37 @@ class RefreshOperator(BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         store, who = get_store(), observer(context)
         hooks, unusable = self._hooks(store)
-        results = asyncio.run(_refresh_all(store, hooks, who))
+        answers = asyncio.run(_refresh_all(store, hooks, who))
+        results = [answer for answer in answers if isinstance(answer, RefreshResult)]
         questions = [question for result in results if (question := self._question(store, result, who)) is not None]
-        outcomes = {result.conn_id: result.outcome.value for result in results}
+        for hook, answer in zip(hooks, answers, strict=True):
+            if isinstance(answer, ConfigurationError):
+                unusable.append(self._unusable(store, hook.oauth_guard_conn_id, answer))
         failed = sum(result.outcome is Refreshed.FAILED for result in results)
         label(context, f"{len(self.conn_ids)} due, {len(results) - failed} fine, {failed} to look into")
+        for answer in answers:
+            # The store or Airflow failed, after what the others brought was recorded: Airflow tries again.
+            if isinstance(answer, BaseException) and not isinstance(answer, ConfigurationError):
+                raise answer
         if unusable:
             raise AirflowFailException(f"Not refreshed, their connections need a person: {', '.join(unusable)}.")
+        outcomes = {result.conn_id: result.outcome.value for result in results}
         return {"outcomes": outcomes, "investigations": questions}
 
     def _hooks(self, store: Store) -> tuple[list[OAuthGuardHook], list[str]]:
         hooks, unusable = [], []
         for conn_id in self.conn_ids:
             try:
-                hook = get_hook(conn_id)
+                hooks.append(get_hook(conn_id))
             except (ConfigurationError, AirflowNotFoundException) as error:
-                # One bad connection must not stop the others: it becomes an incident, and this task ends red.
-                self.log.error("`%s` cannot be refreshed: %s", conn_id, error)  # noqa: TRY400
-                store.incidents.open(misconfigured(conn_id, error, utcnow()), utcnow())
-                unusable.append(conn_id)
-            else:
-                hooks.append(hook)
+                unusable.append(self._unusable(store, conn_id, error))
         return hooks, unusable
+
+    def _unusable(self, store: Store, conn_id: str, error: Exception) -> str:
+        """One bad connection must not stop the others: it becomes an incident, and this task ends red."""
+        self.log.error("`%s` cannot be refreshed: %s", conn_id, error)
+        store.incidents.open(misconfigured(conn_id, error, utcnow()), utcnow())
+        return conn_id
 
     def _question(self, store: Store, result: RefreshResult, who: Observer) -> int | None:
         self.log.info("`%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
@@ -85,11 +94,13 @@ class RefreshOperator(BaseOperator):
         return store.investigations.open(credential, result.evidence, who, utcnow())
 
 
-async def _refresh_all(store: Store, hooks: Sequence[OAuthGuardHook], who: Observer) -> list[RefreshResult]:
+async def _refresh_all(
+    store: Store, hooks: Sequence[OAuthGuardHook], who: Observer
+) -> list[RefreshResult | BaseException]:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(hook: OAuthGuardHook) -> RefreshResult:
         async with gate:
             return await hook.refresh(store, who)
 
-    return await asyncio.gather(*(one(hook) for hook in hooks))
+    return await asyncio.gather(*(one(hook) for hook in hooks), return_exceptions=True)

@@ -59,6 +59,7 @@ class ReportOperator(BaseOperator):
         label(context, f"{conn_id}: {incident.kind.headline}")
         if not incident.needs_a_person(now):
             assert incident.escalates_at is not None
+            label(context, f"{conn_id}: waits, {incident.kind.headline}")
             raise AirflowSkipException(
                 f"{incident.sentence()} Waiting: the token has life left; a person is called in "
                 f"{words(incident.escalates_at - now)} if it has not recovered."

@@ -241,9 +241,7 @@ class AuthorizationServer:
             wishes["access_lifetime"] = seconds(access_lifetime)
         return Minted(**self._admin("POST", "mint", wishes))
 
-    def revoke(
-        self, client_id: str, user: str | None = None, *, access: bool = True, grant: bool = True
-    ) -> None:
+    def revoke(self, client_id: str, user: str | None = None, *, access: bool = True, grant: bool = True) -> None:
         """Kill access tokens, grants or both, of a client or one of its users.
 
         Meta's classes have no grant besides the access token: `grant` alone kills both. A client without

@@ -279,9 +279,7 @@ class Fault:
 
 def status_fault(fault: Fault) -> Response:
     """Any status, body and headers: 503, or 429 with Retry-After."""
-    response = (
-        Response(fault.body, mimetype="text/plain") if isinstance(fault.body, str) else jsonify(fault.body)
-    )
+    response = Response(fault.body, mimetype="text/plain") if isinstance(fault.body, str) else jsonify(fault.body)
     response.status_code = fault.status
     response.headers.update(fault.headers)
     return response
@@ -421,6 +419,8 @@ def claimed_client() -> str | None:
 
 def before() -> Response | None:
     """Attribute the request, then fail it if it is to fail, before anything is evaluated."""
+    # Read it whatever happens next: Werkzeug would look for the rest after its answer, and keep the connection open.
+    request.get_data(cache=True)
     if request.path.startswith("/admin/"):
         return None
     g.at = ledger.clock.now()

@@ -34,9 +34,7 @@ def needles() -> list[bytes]:
 def leaks(home: Path) -> list[str]:
     files = [path for path in home.rglob("*") if path.is_file()]
     return [
-        path.relative_to(home).as_posix()
-        for path in files
-        if any(needle in path.read_bytes() for needle in needles())
+        path.relative_to(home).as_posix() for path in files if any(needle in path.read_bytes() for needle in needles())
     ]
 
 

@@ -186,6 +186,7 @@ def test_reading_checks_everything_before_anything_is_returned():
 
 
 def roster(capsys) -> list[dict[str, Any]]:
+    capsys.readouterr()
     commands.status(argparse.Namespace(json=True))
     return json.loads(capsys.readouterr().out)
 

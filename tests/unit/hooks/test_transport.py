@@ -39,7 +39,8 @@ def request(url: str, method: str = "POST", **headers: str) -> HttpRequest:
     url = f"{url}{'&' if '?' in url else '?'}access_token={SECRET}"
     shape = shape_of(method, url, grant_type="x", client_auth="none", body_format="form", names={})
     content = f"refresh_token={SECRET}".encode() if method == "POST" else b""
-    return HttpRequest(method, url, {"Authorization": f"Bearer {SECRET}", **headers}, content, shape)
+    known = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/x-www-form-urlencoded"}
+    return HttpRequest(method, url, {**known, **headers}, content, shape)
 
 
 def sent(url: str, *, deadline: timedelta = DEADLINE, **how: Any) -> Answer:

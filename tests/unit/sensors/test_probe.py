@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("airflow", reason="sensors need Airflow")
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, TaskDeferred
 
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import NotRegisteredError
+from airflow_oauth_guard.errors import NotRegisteredError, OAuthGuardError
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.sensors.probe import ProbeSensor
 from airflow_oauth_guard.triggers.probe import ProbeTrigger
@@ -65,8 +65,7 @@ def test_in_a_worker_it_looks_until_it_can_conclude_and_writes_it_down(connect, 
 
 
 def test_it_never_expires_a_credential(connect, store, server):
-    guarded, question = revoked(connect, store, server)
-    server.mint(guarded.conn_id)
+    _, question = revoked(connect, store, server)
     sensor(question).execute(task_context("probe"))
     assert [row["to_status"] for row in rows(store, "oauth_guard_transitions")] == ["lapsed"]
 
@@ -109,7 +108,7 @@ def test_an_event_that_comes_too_early_concludes_nothing(connect, store, server)
     guarded, question = revoked(connect, store, server)
     event = {"investigation": question, "finding": "grant_dead"}
     operator = sensor(question, deferrable=True, pause=timedelta(hours=1))
-    with pytest.raises(Exception, match=""):
+    with pytest.raises((AssertionError, AirflowException, OAuthGuardError)):
         operator.execute_complete(task_context("probe"), event)
     assert store.investigation(question).finding is None
     assert guarded.credential(store).status is Status.ACTIVE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pendulum
@@ -87,7 +87,7 @@ def test_each_question_has_a_chain_of_its_own():
         "investigate.expire": {"investigate.report"},
         "investigate.report": set(),
     }
-    assert it.task_group.children["investigate"].is_mapped if hasattr(it.task_group, "is_mapped") else True
+    assert type(it.task_group.children["investigate"]).__name__ == "MappedTaskGroup"
 
 
 def test_no_trigger_rule_stands_between_a_healthy_credential_and_its_expiry():
@@ -185,11 +185,11 @@ def test_silence_is_looked_for_told_and_the_look_itself_announced():
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
-def test_every_shipped_dag_builds_and_carries_its_explanation(path):
-    spec = importlib.util.spec_from_file_location(f"shipped_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    [shipped] = [value for value in vars(module).values() if isinstance(value, DAG)]
+def test_every_shipped_dag_builds_and_carries_its_explanation(path, monkeypatch):
+    built, enter = [], DAG.__enter__
+    monkeypatch.setattr(DAG, "__enter__", lambda it: built.append(it) or enter(it))
+    runpy.run_path(str(path))
+    [shipped] = built
     assert shipped.dag_id == path.stem
     assert shipped.doc_md
     assert not shipped.catchup
