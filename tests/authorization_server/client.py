@@ -317,7 +317,7 @@ def first_line(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> bytes:
     Raises:
         RuntimeError: It printed nothing in time, or ended.
     """
-    stdout = cast(IO[bytes], process.stdout)
+    stdout = cast("IO[bytes]", process.stdout)
     ready, _, _ = select.select([stdout], [], [], START_TIMEOUT.total_seconds())
     line = stdout.readline() if ready else b""
     if not line:
@@ -353,4 +353,4 @@ def seconds(duration: timedelta | None) -> int | None:
 def query(page: str, **parameters: str | None) -> str:
     """A page with those parameters that are there."""
     present = {name: value for name, value in parameters.items() if value is not None}
-    return f"{page}?{urlencode(cast(Any, present))}"
+    return f"{page}?{urlencode(cast('Any', present))}"

@@ -468,7 +468,7 @@ class AuthlibServer(FlaskAuthorizationServer):  # type: ignore[misc]
     def authenticate_client(self, request: Any, methods: list[str], endpoint: str = "token") -> Client:
         """Always 401 for wrong credentials. Authlib says 400 for some; RFC 6749 §5.2 allows both."""
         try:
-            return cast(Client, super().authenticate_client(request, methods, endpoint))
+            return cast("Client", super().authenticate_client(request, methods, endpoint))
         except InvalidClientError as error:
             error.status_code = 401
             raise
@@ -503,7 +503,7 @@ class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
     @property
     def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:
         """Authlib's name for rotation."""
-        return cast(bool, self.client.rotation)
+        return cast("bool", self.client.rotation)
 
     def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
         """The live refresh token. A dead one that comes back may end its family: somebody copied it."""
@@ -610,7 +610,7 @@ def public_keys(client: Client, error: type[OAuth2Error]) -> KeySet:
     """The keys a client's assertions are verified with."""
     if not client.jwks:
         raise error(description="The client has no registered keys.")
-    keys: KeySet = KeySet.import_key_set(cast(Any, client.jwks))
+    keys: KeySet = KeySet.import_key_set(cast("Any", client.jwks))
     return keys
 
 
@@ -659,7 +659,7 @@ def token_endpoint() -> ResponseReturnValue:
     client = ledger.clients.get(g.client_id)
     if client and not client.check_grant_type(request.values.get("grant_type", "")):
         return wrong_grant(client)
-    return cast(Response, authlib_server.create_token_response())
+    return cast("Response", authlib_server.create_token_response())
 
 
 def wrong_grant(client: Client) -> ResponseReturnValue:
@@ -667,19 +667,19 @@ def wrong_grant(client: Client) -> ResponseReturnValue:
     if client.wrong_grant_error == "meta":
         return meta_error("Missing or invalid grant_type", 100)
     error = OAuth2Error(error=client.wrong_grant_error)
-    return cast(Response, authlib_server.handle_error_response(None, error))
+    return cast("Response", authlib_server.handle_error_response(None, error))
 
 
 @oauth.post("/oauth/introspect")
 def introspect() -> ResponseReturnValue:
     """RFC 7662 §2."""
-    return cast(Response, authlib_server.create_endpoint_response("introspection"))
+    return cast("Response", authlib_server.create_endpoint_response("introspection"))
 
 
 @oauth.post("/oauth/revoke")
 def revoke() -> ResponseReturnValue:
     """RFC 7009 §2."""
-    return cast(Response, authlib_server.create_endpoint_response("revocation"))
+    return cast("Response", authlib_server.create_endpoint_response("revocation"))
 
 
 # --- Meta: Facebook, Instagram and Threads long-lived tokens -------------------------------------------
@@ -835,7 +835,7 @@ def build(form: type[Form], values: Json) -> Form:
     return form(**values)
 
 
-def check_names(form: type[Client] | type[Fault], values: Json) -> None:
+def check_names(form: type[Client | Fault], values: Json) -> None:
     """Refuse a misspelt name: silently ignored, it would make a test prove nothing."""
     unknown = values.keys() - {f.name for f in fields(form)}
     if unknown:
@@ -844,7 +844,7 @@ def check_names(form: type[Client] | type[Fault], values: Json) -> None:
 
 def body() -> Json:
     """The JSON object sent to us."""
-    return cast(Json, request.get_json(silent=True) or {})
+    return cast("Json", request.get_json(silent=True) or {})
 
 
 def known_client(client_id: str | None) -> Client:

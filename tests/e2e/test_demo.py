@@ -20,7 +20,12 @@ pytestmark = pytest.mark.airflow
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     home = tmp_path_factory.mktemp("demo")
     ended = subprocess.run(
-        [sys.executable, "examples/demo.py", "--home", str(home)], cwd=ROOT, capture_output=True, text=True, timeout=600
+        [sys.executable, "examples/demo.py", "--home", str(home)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     return home, ended
 

@@ -7,10 +7,9 @@ import os
 import sqlite3
 from datetime import timedelta
 
+import pendulum
 import pytest
 import time_machine
-
-import pendulum
 from airflow.sdk import DAG
 
 from airflow_oauth_guard.domain.incidents import About

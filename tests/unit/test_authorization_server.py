@@ -162,7 +162,7 @@ def test_revoking_one_user_leaves_the_others(server: AuthorizationServer, name: 
     assert refresh(server, name, bob.refresh_token).ok
 
 
-@pytest.mark.parametrize("scope, ok", [("read", True), ("read write", True), ("admin", False)])
+@pytest.mark.parametrize(("scope", "ok"), [("read", True), ("read write", True), ("admin", False)])
 def test_only_registered_scopes_are_granted(server: AuthorizationServer, name: str, scope: str, ok: bool) -> None:
     server.add_client(name, scope="read write", grant_types=["refresh_token", "client_credentials"])
     answers = [
@@ -370,7 +370,7 @@ def test_introspection_tells_live_tokens_from_dead_foreign_and_unknown_ones(
     assert (stranger.status_code, stranger.json()["error"]) == (401, "invalid_client")
 
 
-@pytest.mark.parametrize("kind, grant_survives", [("access_token", True), ("refresh_token", False)])
+@pytest.mark.parametrize(("kind", "grant_survives"), [("access_token", True), ("refresh_token", False)])
 def test_revocation_of_a_refresh_token_takes_the_access_tokens_along(
     server: AuthorizationServer, name: str, kind: str, grant_survives: bool
 ) -> None:
@@ -437,7 +437,7 @@ def test_facebook_refuses_in_its_own_way(server: AuthorizationServer, name: str)
     assert meta_error(exchange(server, name, "bogus")) == (400, 190, 463)
 
 
-@pytest.mark.parametrize("site, grant_type", [("instagram", "ig_refresh_token"), ("threads", "th_refresh_token")])
+@pytest.mark.parametrize(("site", "grant_type"), [("instagram", "ig_refresh_token"), ("threads", "th_refresh_token")])
 def test_instagram_and_threads_renew_a_live_token_by_get(
     server: AuthorizationServer, name: str, site: str, grant_type: str
 ) -> None:
@@ -558,7 +558,7 @@ def test_a_redirect_keeps_the_method(server: AuthorizationServer, name: str, tok
     assert (answer.status_code, answer.headers["Location"]) == (307, "http://127.0.0.1:9/elsewhere")
 
 
-@pytest.mark.parametrize("on, failing", [(None, "t"), ("token", "t"), ("resource", "r"), ("both", "tr")])
+@pytest.mark.parametrize(("on", "failing"), [(None, "t"), ("token", "t"), ("resource", "r"), ("both", "tr")])
 def test_a_clients_fault_hits_the_endpoints_it_names(
     server: AuthorizationServer, name: str, tokens: Minted, on: str | None, failing: str
 ) -> None:
@@ -670,7 +670,7 @@ def test_the_process_ends_with_its_parent_and_prints_one_line() -> None:
     assert done.stderr == b""
 
 
-@pytest.mark.parametrize("credentials, status", [(b"no colon", 401), (b"\xff:\xfe", 400)])
+@pytest.mark.parametrize(("credentials", "status"), [(b"no colon", 401), (b"\xff:\xfe", 400)])
 def test_garbage_in_the_basic_header_is_an_answer_not_a_crash(
     server: AuthorizationServer, credentials: bytes, status: int
 ) -> None:
