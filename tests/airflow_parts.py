@@ -41,7 +41,7 @@ from tests.authorization_server.client import OPENER, AuthorizationServer, Minte
 T = TypeVar("T")
 
 PLANTED = "planted-"
-PAUSE = timedelta(seconds=0.2)
+PAUSE = timedelta(seconds=0.1)
 PATIENCE = Patience(pause=PAUSE, give_up_after=timedelta(seconds=30))
 WHO = Observer("oauth_guard_test", "manual__1", "refresh", -1, 1)
 HOUR = timedelta(hours=1)

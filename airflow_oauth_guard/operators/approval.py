@@ -68,7 +68,8 @@ class ExpireApprovalOperator(HITLOperator):
         answered = super().execute_complete(context, event)
         user = answered["responded_by_user"]
         by = (user or {}).get("name") or (user or {}).get("id") or "nobody: time ran out"
-        answer = "approved" if answered["chosen_options"] == [EXPIRE] else "declined"
+        chosen = "approved" if answered["chosen_options"] == [EXPIRE] else "declined"
+        answer = chosen if user else "unanswered"
         store = get_store()
         store.investigations.answered(int(self.investigation), answer, str(by), utcnow())
         label(context, f"{store.investigation(int(self.investigation)).credential.conn_id}: {answer}")

@@ -42,10 +42,16 @@ class ExpireOperator(BaseOperator):
         store, now = get_store(), utcnow()
         investigation = store.investigation(int(self.investigation))
         conn_id = investigation.credential.conn_id
-        if investigation.answer == "declined":
+        if investigation.closed_at is not None and investigation.generation != investigation.credential.generation:
+            # New tokens arrived meanwhile, so there is nothing left to expire; a mis-wired graph is refused below.
+            label(context, f"{conn_id}: settled")
+            raise AirflowSkipException(f"`{conn_id}`: the question was settled: {investigation.explanation}")
+        if investigation.answer in ("declined", "unanswered"):
             store.investigations.close(investigation.id, now)
             label(context, f"{conn_id}: kept")
-            raise AirflowSkipException(f"`{conn_id}` is kept as it is: {investigation.answered_by} said so.")
+            raise AirflowSkipException(
+                f"`{conn_id}` is kept as it is ({investigation.answer}; {investigation.answered_by})."
+            )
         if investigation.answer != "approved":
             raise UnprovenTransitionError(
                 f"Credential `{conn_id}` was not set `expired`: nobody approved it. "

@@ -15,7 +15,7 @@ AT_MOST = 200
 """Questions per run, well under Airflow's limit of 1024 mapped tasks; the rest is handed over by the next cycle."""
 
 ABANDONED_AFTER = timedelta(minutes=10)
-"""Beyond its own patience: a question nobody concluded by then lost its run, and is handed over again."""
+"""Beyond its patience, and that of whoever was asked: such a question has lost its run, and is handed over again."""
 
 
 class HandOverOperator(TriggerDagRunOperator):
@@ -29,12 +29,13 @@ class HandOverOperator(TriggerDagRunOperator):
 
     def execute(self, context: Any) -> Any:
         run_id, now = context["ti"].run_id, utcnow()
-        abandoned = now - duration("investigation_seconds") - ABANDONED_AFTER
+        inconclusive = now - duration("investigation_seconds") - ABANDONED_AFTER
+        unanswered = inconclusive - duration("approval_seconds")
         waiting = [
             question["id"]
             for question in get_store().investigations.open_ones()
             if question["run_id"] == run_id
-            or (question["conclusion_evidence_id"] is None and question["opened_at"] < abandoned)
+            or question["opened_at"] < (inconclusive if question["conclusion_evidence_id"] is None else unanswered)
         ]
         if not waiting:
             raise AirflowSkipException("No refresh of this run raised a question.")

@@ -87,11 +87,12 @@ class RefreshOperator(BaseOperator):
         if result.outcome is not Refreshed.FAILED or result.evidence is None:
             return None
         incident = store.incidents.open_about(About.CREDENTIAL, result.conn_id)
-        if incident is not None and incident.signature == signature(result.evidence):
-            self.log.info("`%s`: already looked into, see incident %d", result.conn_id, incident.id)
+        credential, now = store.credentials.get(result.conn_id), utcnow()
+        looks_the_same = incident is not None and incident.signature == signature(result.evidence)
+        if looks_the_same and not store.investigations.may_ask_again(credential, now):
+            self.log.info("`%s`: looked into already, and it looks the same", result.conn_id)
             return None
-        credential = store.credentials.get(result.conn_id)
-        return store.investigations.open(credential, result.evidence, who, utcnow())
+        return store.investigations.open(credential, result.evidence, who, now)
 
 
 async def _refresh_all(

@@ -24,47 +24,57 @@ if TYPE_CHECKING:
 class ReportOperator(BaseOperator):
     """Say how one investigation ended. Give it ``trigger_rule="all_done"``: it speaks whatever happened before it.
 
-    Green when the question answered itself; skipped, with the reason, while time may cure it; red when a person is
-    needed.
+    Green when nothing is open, or the question answered itself; skipped, with the reason, while time may cure it; red
+    when a person is needed.
 
     Args:
         investigation: The investigation's id, or empty for none (templated).
+        conn_id: The credential to speak of where there is no investigation: a failure that was looked into before
+            raises no second one, and is not fine for that.
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
 
-    template_fields: Sequence[str] = ("investigation",)
+    template_fields: Sequence[str] = ("investigation", "conn_id")
 
-    def __init__(self, *, investigation: int | str, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, investigation: int | str, conn_id: str = "", notifiers: Notifiers | None = None, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
         super().__init__(**kwargs)
         self.investigation = investigation
+        self.conn_id = conn_id
         self.notifiers = notifiers or {}
 
     def execute(self, context: Any) -> str:
+        store = get_store()
         if self.investigation in ("", None):
-            return "No refresh raised a question."
-        store, now = get_store(), utcnow()
+            incident = store.incidents.open_about(About.CREDENTIAL, self.conn_id)
+            return self._say(store, incident, context) if incident else "No refresh raised a question."
         investigation = store.investigation(int(self.investigation))
         conn_id = investigation.credential.conn_id
         incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
-        if incident is None and investigation.closed_at is not None:
+        if incident is not None:
+            return self._say(store, incident, context)
+        if investigation.closed_at is not None:
             label(context, f"{conn_id}: fine again")
             return f"`{conn_id}`: {investigation.explanation}"
-        if incident is None:
-            label(context, f"{conn_id}: not concluded")
-            raise NeedsAPersonError(
-                f"`{conn_id}`: investigation {investigation.id} came to no conclusion; see its probe task."
-            )
+        label(context, f"{conn_id}: not concluded")
+        raise NeedsAPersonError(
+            f"`{conn_id}`: investigation {investigation.id} came to no conclusion; see its probe task."
+        )
+
+    def _say(self, store: Store, incident: Incident, context: Any) -> str:
+        now = utcnow()
         tell(store, [incident], self.notifiers, context, now)
-        label(context, f"{conn_id}: {incident.kind.headline}")
-        if not incident.needs_a_person(now):
-            assert incident.escalates_at is not None
-            label(context, f"{conn_id}: waits, {incident.kind.headline}")
-            raise AirflowSkipException(
-                f"{incident.sentence()} Waiting: the token has life left; a person is called in "
-                f"{words(incident.escalates_at - now)} if it has not recovered."
-            )
-        raise NeedsAPersonError(f"{incident.sentence()} Whose job: {incident.owner}.")
+        if incident.needs_a_person(now):
+            label(context, f"{incident.name}: {incident.kind.headline}")
+            raise NeedsAPersonError(f"{incident.sentence()} Whose job: {incident.owner}.")
+        assert incident.escalates_at is not None
+        label(context, f"{incident.name}: waits, {incident.kind.headline}")
+        raise AirflowSkipException(
+            f"{incident.sentence()} Waiting: the token has life left; a person is called in "
+            f"{words(incident.escalates_at - now)} if it has not recovered."
+        )
 
 
 class ReportOpenOperator(BaseOperator):

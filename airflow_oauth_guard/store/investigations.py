@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.evidence import Evidence, Observer
+from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER
 from airflow_oauth_guard.domain.investigation import Conclusion
 from airflow_oauth_guard.errors import NotRegisteredError
 from airflow_oauth_guard.store import evidence as ledger
@@ -44,6 +45,21 @@ class Investigations:
                 return None
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
+
+    def may_ask_again(self, credential: Credential, now: datetime) -> bool:
+        """Whether the last question ended because nobody answered, and that was long enough ago to ask again."""
+        with self._database.read() as connection:
+            last = (
+                connection.execute(
+                    select(investigations)
+                    .where(investigations.c.credential_id == credential.id)
+                    .order_by(investigations.c.id.desc())
+                    .limit(1)
+                )
+                .mappings()
+                .one_or_none()
+            )
+        return last is not None and last["answer"] == "unanswered" and last["answered_at"] <= now - RENOTIFY_AFTER
 
     def row(self, investigation_id: int) -> RowMapping:
         """Raises:

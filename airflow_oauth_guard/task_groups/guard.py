@@ -27,6 +27,10 @@ NO_RETRIES: dict[str, Any] = {"retries": 0}
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=30)}
 """For tasks that fail only when the store or Airflow does; what a provider answers is never retried blindly."""
 
+PIPELINE_APPROVAL = timedelta(hours=1)
+"""How long a question may keep a pipeline's run open. A pipeline of one run at a time must not be held up for days by a
+credential that was reconnected meanwhile; the refresh DAG asks again a day later."""
+
 REFRESH_SOURCE = Source("oauth_guard_refresh", window=timedelta(hours=1))
 """The guard's own heartbeat; the flat-line DAG notices when it stops, or guards nothing."""
 
@@ -95,25 +99,31 @@ def guard_credential(conn_id: str, *, notifiers: Notifiers | None = None) -> Req
     with TaskGroup(group_id=f"guard_{conn_id}"):
         refresh = RefreshOperator(task_id="refresh", conn_ids=[conn_id], **RETRIES)
         question = f"{{{{ (ti.xcom_pull(task_ids='{refresh.task_id}') or {{}}).get('investigations', []) | first | default('') }}}}"
-        probe = _investigation(question, notifiers, after=refresh)
+        probe = _investigation(question, notifiers, conn_id=conn_id, response_timeout=PIPELINE_APPROVAL)
+        refresh >> probe
         usable = RequireUsableOperator(task_id="usable", conn_id=conn_id, trigger_rule="all_done", **NO_RETRIES)
         [refresh, probe] >> usable
     return usable
 
 
 def _investigation(
-    investigation: Any, notifiers: Notifiers | None, after: RefreshOperator | None = None
+    investigation: Any, notifiers: Notifiers | None, *, conn_id: str = "", **approval: Any
 ) -> ProbeSensor:
     """``probe -> approve -> expire -> report``. Each step skips or refuses by itself, on what the store says, so no
     trigger rule stands between a healthy credential and its expiry.
     """
     probe = ProbeSensor(task_id="probe", investigation=investigation, deferrable=True, **RETRIES)
-    approve = ExpireApprovalOperator(task_id="approve", investigation=investigation, notifiers_by_route=notifiers)
+    approve = ExpireApprovalOperator(
+        task_id="approve", investigation=investigation, notifiers_by_route=notifiers, **approval
+    )
     expire = ExpireOperator(task_id="expire", investigation=investigation, **RETRIES)
     report = ReportOperator(
-        task_id="report", investigation=investigation, notifiers=notifiers, trigger_rule="all_done", **NO_RETRIES
+        task_id="report",
+        investigation=investigation,
+        conn_id=conn_id,
+        notifiers=notifiers,
+        trigger_rule="all_done",
+        **NO_RETRIES,
     )
-    if after is not None:
-        after >> probe
     probe >> approve >> expire >> report
     return probe

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import airflow_oauth_guard
 from airflow_oauth_guard import domain, grants
 
@@ -78,26 +76,6 @@ def test_the_store_needs_no_airflow():
     loaded = comes_along("airflow_oauth_guard.store.store")
     assert "airflow" not in loaded
     assert not loaded & {"httpx", "requests", "authlib"}
-
-
-@pytest.mark.airflow
-def test_what_the_command_line_imports_for_every_command_stays_light():
-    pytest.importorskip("airflow", reason="the commands need Airflow")
-    code = (
-        "import sys; import airflow.cli.cli_config; before = set(sys.modules); "
-        "import airflow_oauth_guard.cli.definition; "
-        "print([name for name in set(sys.modules) - before if not name.startswith('airflow_oauth_guard')])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_package_says_what_it_is_for():

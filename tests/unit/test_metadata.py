@@ -7,7 +7,7 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 
@@ -127,7 +127,8 @@ def classes_in(folder: str, base: type) -> dict[str, type]:
     for path in sorted((PACKAGE / folder).glob("[a-z]*.py")):
         module = importlib.import_module(f"airflow_oauth_guard.{folder}.{path.stem}")
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, base) and value is not base:
+            # Python 3.10 takes an alias such as Mapping[str, Finding] for a type.
+            if isinstance(value, type) and not get_origin(value) and issubclass(value, base) and value is not base:
                 found |= {path.stem: value} if value.__module__ == module.__name__ else {}
     return found
 

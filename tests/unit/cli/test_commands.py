@@ -68,7 +68,7 @@ def test_tokens_are_stored_encrypted_and_what_was_done_is_said_without_them(stor
 
 
 def test_one_object_is_a_list_of_one_and_standard_input_is_read(store, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(ENTRY)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(ENTRY).encode())))
     commands.import_tokens(argparse.Namespace(file="-"))
     assert store.credentials.get("crm_prod").generation == 1
 

@@ -116,7 +116,7 @@ def test_the_policy_evidence_does_not_stand_in_for_evidence(store, questions):
         (EXPIRE, {"id": "7", "name": "ada"}, "approved", "ada"),
         (EXPIRE, {"id": "7", "name": ""}, "approved", "7"),
         (KEEP, {"id": "7", "name": "ada"}, "declined", "ada"),
-        (KEEP, None, "declined", "nobody: time ran out"),
+        (KEEP, None, "unanswered", "nobody: time ran out"),
     ],
 )
 def test_the_answer_and_who_gave_it_are_kept(option, user, answer, by, store):

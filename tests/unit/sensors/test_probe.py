@@ -86,7 +86,7 @@ def test_deferred_it_hands_ids_and_durations_to_the_triggerer(store):
     assert isinstance(trigger, ProbeTrigger)
     assert raised.value.method_name == "execute_complete"
     assert raised.value.timeout == timedelta(seconds=60)
-    assert (trigger.investigation, trigger.pause_seconds, trigger.give_up_seconds) == (question, 0.2, 30)
+    assert (trigger.investigation, trigger.pause_seconds, trigger.give_up_seconds) == (question, 0.1, 30)
     assert trigger.observer["map_index"] == 2
 
 
