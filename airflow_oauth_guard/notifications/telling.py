@@ -26,21 +26,22 @@ def tell(store: Store, incidents: Iterable[Incident], notifiers: Notifiers, cont
     """Send the alerts that are due. One checker sends each, however many look.
 
     Raises:
-        Exception: What a notifier raised, after the others were tried; that alert is still to be told.
+        Exception: What a notifier raised, after the others were tried. An alert that none could send is still to be
+            told; one that some sent is not sent again through all of them.
     """
     failed: list[Exception] = []
     for incident in incidents:
         if incident.is_to_be_told(now) and store.incidents.claim_telling(incident, now):
-            errors = _send(incident, notifiers, context)
-            if errors:
+            told, errors = _send(incident, notifiers, context)
+            if not told:
                 store.incidents.give_telling_back(incident)
             failed += errors
     if failed:
         raise failed[0]
 
 
-def _send(incident: Incident, notifiers: Notifiers, context: Any) -> list[Exception]:
-    """Send through each notifier; returns what went wrong."""
+def _send(incident: Incident, notifiers: Notifiers, context: Any) -> tuple[bool, list[Exception]]:
+    """Send through each notifier; returns whether any did, and what went wrong with the others."""
     chosen = notifiers.get(incident.alert_route)
     if not chosen:
         if incident.alert_route:
@@ -54,4 +55,4 @@ def _send(incident: Incident, notifiers: Notifiers, context: Any) -> list[Except
         except Exception as error:
             log.exception("The alert about %s `%s` could not be sent", incident.about.value, incident.name)
             errors.append(error)
-    return errors
+    return len(errors) < len(chosen), errors

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseSensorOperator
 
 from airflow_oauth_guard.domain.investigation import Conclusion
+from airflow_oauth_guard.errors import OAuthGuardError
 from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
 from airflow_oauth_guard.hooks.investigation import Patience, look, settle
@@ -95,7 +96,11 @@ class ProbeSensor(BaseSensorOperator):
     def _conclude(self, context: Any) -> dict[str, str]:
         # Drawn again here, from the evidence in the store: a status is not taken from a message.
         conclusion = self._look(context)
-        assert isinstance(conclusion, Conclusion)
+        if not isinstance(conclusion, Conclusion):
+            raise OAuthGuardError(
+                f"Investigation {self.investigation} is not conclusive, whatever was reported of it; clear this task to "
+                "go on looking."
+            )
         store, question = get_store(), int(self.investigation)
         settle(store, question, conclusion, observer(context), utcnow())
         conn_id = store.investigation(question).credential.conn_id

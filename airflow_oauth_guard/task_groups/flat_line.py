@@ -24,7 +24,7 @@ def watch_sources(sources: Sequence[Source] | str = (), *, notifiers: Notifiers 
         sources: Sources to watch, as a list or its JSON (templated).
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
-    with TaskGroup(group_id="flat_line", prefix_group_id=False) as group:
+    with TaskGroup(group_id="flat_line") as group:
         check = FlatLineOperator(task_id="check", sources=sources, retries=2, retry_delay=timedelta(seconds=30))
         AlertOperator.partial(
             task_id="alert", notifiers=notifiers, map_index_template=MAP_INDEX_TEMPLATE, retries=0
@@ -32,7 +32,7 @@ def watch_sources(sources: Sequence[Source] | str = (), *, notifiers: Notifiers 
         heartbeat = HeartbeatOperator(
             task_id="heartbeat",
             source=DETECTOR_SOURCE,
-            rows="{{ ti.xcom_pull(task_ids='check', key='looked_at') }}",
+            rows=f"{{{{ ti.xcom_pull(task_ids='{check.task_id}', key='looked_at') }}}}",
             retries=2,
         )
         check >> heartbeat

@@ -50,7 +50,7 @@ def guard_due_credentials(
         connections: Connection ids to guard, as a list or its JSON (templated).
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
-    with TaskGroup(group_id="guard", prefix_group_id=False) as group:
+    with TaskGroup(group_id="guard") as group:
         due = DueCredentialsOperator(task_id="due", connections=connections, batch_size=batch_size, **RETRIES)
         refresh = RefreshOperator.partial(task_id="refresh", map_index_template=MAP_INDEX_TEMPLATE, **RETRIES).expand(
             conn_ids=due.output

@@ -140,10 +140,10 @@ def test_a_dag_that_wires_the_expire_operator_alone_cannot_expire_anything(provi
     connection("hasty", provider.mint("hasty", with_refresh=True))
     with DAG("hasty", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")) as dag:
         group = guard_due_credentials(["hasty"])
-        question = "{{ ti.xcom_pull(task_ids='refresh', map_indexes=0)['investigations'][0] }}"
-        group.children["refresh"] >> ExpireOperator(task_id="expire_at_once", investigation=question)
+        question = "{{ ti.xcom_pull(task_ids='guard.refresh', map_indexes=0)['investigations'][0] }}"
+        group.children["guard.refresh"] >> ExpireOperator(task_id="expire_at_once", investigation=question)
     states = run(dag)
-    assert states["refresh[0]"] == "success"
+    assert states["guard.refresh[0]"] == "success"
     assert states["expire_at_once"] == "failed"
     assert store.credentials.get("hasty").status is Status.ACTIVE
 

@@ -28,6 +28,7 @@ from tests.airflow_parts import (
     looked_into,
     make_due,
     nothing_secret_is_kept,
+    proven_dead,
     question_of,
     rows,
     task_context,
@@ -536,3 +537,15 @@ def test_an_answer_that_never_came_is_evidence_of_an_outage_only(connect, store)
     store.credentials.keep_answer(intent, NoAnswer("timed out", maybe_processed=True, received_at=utcnow()))
     store.credentials.release(lease)
     assert store.credentials.lease(guarded.conn_id, "another", HOUR, utcnow()).kept_answer is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "later", "again"),
+    [("unanswered", 25, True), ("unanswered", 23, False), ("declined", 25, False)],
+)
+def test_only_a_question_nobody_answered_is_asked_again_and_not_before_a_day(store, answer, later, again):
+    question = proven_dead(store)
+    store.investigations.answered(question, answer, "ada", utcnow())
+    store.investigations.close(question, utcnow())
+    credential = store.credentials.get("crm")
+    assert store.investigations.may_ask_again(credential, utcnow() + timedelta(hours=later)) is again

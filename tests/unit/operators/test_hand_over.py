@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 
 pytest.importorskip("airflow", reason="operators need Airflow")
 
@@ -12,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, DagRunTrig
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.operators import hand_over
 from airflow_oauth_guard.operators.hand_over import ABANDONED_AFTER, HandOverOperator
-from tests.airflow_parts import asked, concluded, enrolled, renew, task_context, utcnow
+from tests.airflow_parts import asked, concluded, enrolled, proven_dead, renew, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
 
@@ -83,3 +84,12 @@ def test_at_most_so_many_go_at_once(store, monkeypatch):
     monkeypatch.setattr(hand_over, "AT_MOST", 2)
     questions = [question(store, f"crm_{number}") for number in range(3)]
     assert handed_over().conf["investigations"] == questions[:2]
+
+
+def test_a_question_whose_run_is_gone_is_handed_over_again_once_nobody_can_answer_any_more(store, monkeypatch):
+    question = proven_dead(store)
+    store.investigations.asked(question, utcnow())
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__APPROVAL_SECONDS", "3600")
+    nothing_to_hand_over()
+    with time_machine.travel(utcnow() + timedelta(hours=1, minutes=41), tick=False):
+        assert handed_over().conf["investigations"] == [question]

@@ -11,10 +11,11 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_oauth_guard.domain.evidence import Finding
-from airflow_oauth_guard.domain.incidents import IncidentKind
+from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.errors import NeedsAPersonError, NotRegisteredError
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.operators.report import ReportOpenOperator, ReportOperator
+from airflow_oauth_guard.store.incidents import Symptom
 from tests.airflow_parts import (
     Recorder,
     asked,
@@ -172,3 +173,14 @@ def test_a_notifier_that_raises_leaves_the_task_red_and_the_alert_to_be_told(sto
     with pytest.raises(NeedsAPersonError):
         report_open(recorder)
     assert len(recorder.sent) == 1
+
+
+def test_a_failure_that_was_looked_into_before_is_not_fine_for_that(store):
+    """The second run of a pipeline raises no second question; its report must not be green."""
+    enrolled(store)
+    symptom = Symptom(About.CREDENTIAL, "crm", IncidentKind.REQUEST_MALFORMED, "Made for a test.", utcnow())
+    store.incidents.open(symptom, utcnow())
+    again = ReportOperator(task_id="report", investigation="", conn_id="crm")
+    with pytest.raises(NeedsAPersonError, match="`crm`: our refresh request is wrong"):
+        again.execute(task_context("report"))
+    assert ReportOperator(task_id="report", investigation="", conn_id="other").execute(task_context("report"))

@@ -53,29 +53,29 @@ def mapped(it: DAG) -> set[str]:
 def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat_always():
     it = dag(lambda: guard_due_credentials(["crm_prod"]))
     assert edges(it) == {
-        "due": {"refresh"},
-        "refresh": {"hand_over", "heartbeat"},
-        "hand_over": {"report"},
-        "report": set(),
-        "heartbeat": set(),
+        "guard.due": {"guard.refresh"},
+        "guard.refresh": {"guard.hand_over", "guard.heartbeat"},
+        "guard.hand_over": {"guard.report"},
+        "guard.report": set(),
+        "guard.heartbeat": set(),
     }
     assert rules(it) == {
-        "due": "all_success",
-        "refresh": "all_success",
-        "hand_over": "all_done",
-        "report": "all_done",
-        "heartbeat": "all_done",
+        "guard.due": "all_success",
+        "guard.refresh": "all_success",
+        "guard.hand_over": "all_done",
+        "guard.report": "all_done",
+        "guard.heartbeat": "all_done",
     }
-    assert mapped(it) == {"refresh"}
-    assert it.task_dict["heartbeat"].source == REFRESH_SOURCE
-    assert it.task_dict["heartbeat"].rows == "{{ ti.xcom_pull(task_ids='due', key='guarded') }}"
+    assert mapped(it) == {"guard.refresh"}
+    assert it.task_dict["guard.heartbeat"].source == REFRESH_SOURCE
+    assert it.task_dict["guard.heartbeat"].rows == "{{ ti.xcom_pull(task_ids='guard.due', key='guarded') }}"
 
 
 def test_the_report_is_the_last_word_so_no_run_hides_a_failed_refresh():
     it = dag(guard_due_credentials)
     leaves = {task.task_id for task in it.leaves}
-    assert leaves == {"report", "heartbeat"}
-    assert it.task_dict["report"].retries == 0, "saying it again changes nothing"
+    assert leaves == {"guard.report", "guard.heartbeat"}
+    assert it.task_dict["guard.report"].retries == 0, "saying it again changes nothing"
 
 
 def test_each_question_has_a_chain_of_its_own():
@@ -167,21 +167,36 @@ def test_notifiers_reach_every_task_that_tells_people():
         investigate_failures(notifiers=notifiers)
 
     it = dag(build)
-    assert it.task_dict["report"].notifiers == notifiers
+    assert it.task_dict["guard.report"].notifiers == notifiers
     assert it.task_dict["investigate.report"].notifiers == notifiers
     assert it.task_dict["investigate.approve"].notifiers_by_route == notifiers
     flat = dag(lambda: watch_sources(notifiers=notifiers))
-    assert flat.task_dict["alert"].partial_kwargs["notifiers"] == notifiers
+    assert flat.task_dict["flat_line.alert"].partial_kwargs["notifiers"] == notifiers
+
+
+def test_every_graph_fits_into_one_dag():
+    def build() -> None:
+        guard_due_credentials()
+        investigate_failures()
+        watch_sources()
+        guard_credential("crm_prod")
+        guard_credential("ads")
+
+    assert len(dag(build).task_dict) == 25
 
 
 def test_silence_is_looked_for_told_and_the_look_itself_announced():
     source = Source("crm_contacts", window=pendulum.duration(hours=1))
     it = dag(lambda: watch_sources([source]))
-    assert edges(it) == {"check": {"alert", "heartbeat"}, "alert": set(), "heartbeat": set()}
-    assert mapped(it) == {"alert"}
-    assert it.task_dict["heartbeat"].source == DETECTOR_SOURCE
-    assert it.task_dict["heartbeat"].rows == "{{ ti.xcom_pull(task_ids='check', key='looked_at') }}"
-    assert it.task_dict["alert"].retries == 0
+    assert edges(it) == {
+        "flat_line.check": {"flat_line.alert", "flat_line.heartbeat"},
+        "flat_line.alert": set(),
+        "flat_line.heartbeat": set(),
+    }
+    assert mapped(it) == {"flat_line.alert"}
+    assert it.task_dict["flat_line.heartbeat"].source == DETECTOR_SOURCE
+    assert it.task_dict["flat_line.heartbeat"].rows == "{{ ti.xcom_pull(task_ids='flat_line.check', key='looked_at') }}"
+    assert it.task_dict["flat_line.alert"].retries == 0
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
