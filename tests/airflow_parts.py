@@ -37,6 +37,7 @@ from airflow_oauth_guard.store.records import Credential, Enrollment
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import credentials, tokens
 from tests.authorization_server.client import OPENER, AuthorizationServer, Minted, SeenRequest
+from tests.contract.making import open_question
 
 T = TypeVar("T")
 
@@ -269,7 +270,7 @@ def question_of(store: Store, guarded: Guarded) -> int:
     """Refresh it, which has to fail, and claim the question that raises."""
     result = guarded.refresh(store)
     assert result.evidence is not None, result
-    question = store.investigations.open(guarded.credential(store), result.evidence, WHO, utcnow())
+    question = store.investigations.take_on(guarded.credential(store), WHO, utcnow())
     assert question is not None
     return question
 
@@ -346,7 +347,7 @@ def asked(store: Store, conn_id: str = "crm", finding: Finding = Finding.GRANT_D
     failed = store.credentials.record(
         credential, evidence_of(Kind.REFRESH, finding, Subject.GRANT, credential, http_status=400), utcnow()
     )
-    question = store.investigations.open(credential, failed, changes.get("who", WHO), changes.get("at", utcnow()))
+    question = open_question(store, credential, failed, changes.get("who", WHO), changes.get("at", utcnow()))
     assert question is not None
     return question
 

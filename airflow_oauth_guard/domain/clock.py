@@ -21,7 +21,9 @@ def aware(instant: datetime, name: str) -> datetime:
             f"`{name}` is {instant.isoformat()}, which has no time zone; add one, for example "
             f"{instant.isoformat()}+00:00."
         )
-    return instant.astimezone(timezone.utc)
+    moment = instant.astimezone(timezone.utc)
+    # Plain, whatever subclass it came as: pendulum's loses a standard library zone when a duration is added.
+    return datetime.combine(moment.date(), moment.time(), tzinfo=timezone.utc)
 
 
 def parse_instant(text: str, name: str) -> datetime:

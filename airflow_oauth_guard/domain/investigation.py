@@ -6,6 +6,7 @@ restarted task continue alike, and every conclusion names the evidence it rests 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -173,15 +174,6 @@ def _about_the_grant(case: Case) -> _Judgement:
             f"The provider could not be asked ({said}{wait}); nothing is known against this credential.",
             *(Owner.NOBODY, ()),
         )
-    if case.lost_answer:
-        return (
-            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
-            (
-                "An earlier refresh may have been processed without its answer reaching us, so a rejection of the "
-                f"stored token proves nothing ({said})."
-            ),
-            *(Owner.PERSON, ("an earlier refresh has no answer",)),
-        )
     return _by_control(case, latest) or _by_four_conditions(case, latest)
 
 
@@ -230,6 +222,15 @@ def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
             *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
             f"The answer decides nothing ({said}).",
             *(Owner.PERSON, ("the provider said that the grant is invalid",)),
+        )
+    if case.lost_answer:
+        return (
+            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
+            (
+                "An earlier refresh may have been processed without its answer reaching us, so a rejection of the "
+                f"stored token proves nothing ({said})."
+            ),
+            *(Owner.PERSON, ("an earlier refresh has no answer",)),
         )
     if not case.sends_token:
         return (
@@ -288,3 +289,14 @@ def _controls_of(case: Case, latest: Evidence) -> list[Evidence]:
 def _told_apart(latest: Evidence, controls: Sequence[Evidence]) -> bool:
     """Both were judged as grants, and differently: then ours was looked at."""
     return any(control.finding is Finding.GRANT_DEAD and control.answer_id != latest.answer_id for control in controls)
+
+
+def signature(failed: Evidence) -> str:
+    """Equal for refresh failures that look alike: same request, same answer, same tokens.
+
+    One that was looked into is not looked into again, so a control is run once per incident.
+    """
+    if failed.finding in TRANSIENT:
+        return hashlib.sha256(f"{failed.generation}\0{failed.finding.value}".encode()).hexdigest()
+    parts = (str(failed.generation), failed.shape.id if failed.shape else "", failed.answer_id, failed.reading.rule)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -9,10 +9,11 @@ ASSUMED_LIFETIME = timedelta(hours=1)
 """Used where the provider sends no ``expires_in`` (only RECOMMENDED by RFC 6749 section 5.1)."""
 
 FIRST_BACKOFF = timedelta(minutes=5)
-LONGEST_BACKOFF = timedelta(hours=6)
-"""A failing credential is asked again after 5, 10, 20 ... minutes, at most every 6 hours; an expired one so too."""
+LONGEST_BACKOFF = timedelta(hours=1)
+EXPIRED_BACKOFF = timedelta(hours=24)
+"""A failing credential is asked again after 5, 10, 20 ... minutes, at most every hour; an expired one at most every day."""
 
-LONGEST_RETRY_AFTER = timedelta(days=30)
+LONGEST_RETRY_AFTER = timedelta(days=1)
 """A provider that asks for more is asked again all the same, lest one odd header silence a credential for good."""
 
 
@@ -59,15 +60,28 @@ class Life:
         lapses_at = self.lapses_at
         return max(lapses_at - now, timedelta()) if lapses_at else timedelta()
 
+    @property
+    def alarm_at(self) -> datetime | None:
+        """From when on so little life is left that somebody has to look: a margin before the end.
+
+        A quarter of the life before it where that is shorter; and where it is longer but a refresh needs a live token,
+        since then the end is for good.
+        """
+        if self.lapses_at is None:
+            return None
+        if self.issued_at is None:
+            return self.lapses_at - self.margin
+        quarter = (self.lapses_at - self.issued_at) / 4
+        return self.lapses_at - (max(self.margin, quarter) if self.at_half_life else min(self.margin, quarter))
+
     def inside_margin(self, now: datetime) -> bool:
         """Whether so little life is left that somebody has to look."""
-        margin = self.margin
-        if self.issued_at and self.lapses_at:
-            margin = min(margin, (self.lapses_at - self.issued_at) / 4)
-        return self.remaining(now) <= margin
+        return self.alarm_at is None or now >= self.alarm_at
 
 
-def next_attempt(now: datetime, failures: int, retry_after: timedelta | None) -> datetime:
+def next_attempt(
+    now: datetime, failures: int, retry_after: timedelta | None, longest: timedelta = LONGEST_BACKOFF
+) -> datetime:
     """When to ask again after ``failures`` failures in a row; a provider's ``Retry-After`` is a lower bound."""
-    backoff = min(FIRST_BACKOFF * (1 << min(failures - 1, 10)), LONGEST_BACKOFF)
+    backoff = min(FIRST_BACKOFF * (1 << min(failures - 1, 10)), longest)
     return now + max(backoff, min(retry_after or timedelta(), LONGEST_RETRY_AFTER))

@@ -25,12 +25,12 @@ from airflow_oauth_guard.domain.answers import (
     retry_after,
 )
 from airflow_oauth_guard.domain.clock import clock_skew, words
-from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
-from airflow_oauth_guard.domain.schedule import next_attempt
+from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError, CredentialUnusableError
-from airflow_oauth_guard.grants.flow import Grant, HttpRequest, Outcome
+from airflow_oauth_guard.grants.flow import Flow, Grant, HttpRequest, Outcome
 from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.grants.settings import GrantSettings, read_settings
 from airflow_oauth_guard.hooks.config import duration, get_store
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
 
 Result = TypeVar("Result")
+
+PROBE_SPEAKS_FOR = timedelta(hours=1)
+"""How long a probe speaks for a token of an expired credential whose end nobody told us."""
 
 LEASE_OVER_DEADLINE = timedelta(seconds=60)
 """A lease outlives the longest call by this much, so that it never runs out under a living holder."""
@@ -73,10 +76,6 @@ class RefreshResult:
     outcome: Refreshed
     explanation: str
     evidence: Evidence | None = None
-
-    @property
-    def is_transient(self) -> bool:
-        return self.evidence is not None and self.evidence.finding in TRANSIENT
 
 
 class OAuthGuardHook(BaseHook):
@@ -207,9 +206,7 @@ class OAuthGuardHook(BaseHook):
             return False, str(error)
         if not settings.probe_url:
             return False, "Field `probe_url` is empty, so there is nothing to test the access token against."
-        seed = settings.refresh_token or settings.access_token
-        enrolled = self.enrollment()
-        found = store.credentials.find_by_seed(seed, enrolled.client_key, enrolled.probe_host)
+        found = store.credentials.find_by_seed(self.enrollment())
         token = store.credentials.tokens(found).access_token if found else settings.access_token
         if not token:
             return False, (
@@ -292,15 +289,13 @@ class OAuthGuardHook(BaseHook):
         token = self._sent_token(lease.tokens)
         if self.grant_class.sends and not token:
             return await self._nothing_to_send(store, lease, observer, investigation_id)
-        request = self.grant.request(token, now)
+        flow = self.grant.refresh(token, now)
+        request = next(flow)
         intent_id = await asyncio.to_thread(store.credentials.open_intent, lease, token, now)
-        answer = await self._send_and_keep(store, request, intent_id)
-        return await self._settle(store, lease, intent_id, request, answer, observer, investigation_id)
-
-    async def _send_and_keep(self, store: Store, request: HttpRequest, intent_id: int) -> Answer:
         answer = await self._send(request)
         await asyncio.to_thread(store.credentials.keep_answer, intent_id, answer)
-        return answer
+        outcome = _finished(flow, answer)
+        return await self._settle(store, lease, intent_id, request, answer, outcome, observer, investigation_id)
 
     async def _take_in(
         self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None
@@ -309,7 +304,8 @@ class OAuthGuardHook(BaseHook):
         assert lease.kept_answer is not None
         intent_id, answer = lease.kept_answer
         request = self.grant.request(self._sent_token(lease.tokens) or "-", utcnow())
-        return await self._settle(store, lease, intent_id, request, answer, observer, investigation_id)
+        outcome = self.grant.read(answer)
+        return await self._settle(store, lease, intent_id, request, answer, outcome, observer, investigation_id)
 
     async def _settle(
         self,
@@ -318,11 +314,11 @@ class OAuthGuardHook(BaseHook):
         intent_id: int,
         request: HttpRequest,
         answer: Answer,
+        outcome: Outcome,
         observer: Observer,
         investigation_id: int | None,
     ) -> RefreshResult:
         conn_id, now = self.oauth_guard_conn_id, utcnow()
-        outcome: Outcome = self.grant.read(answer)
         seen = self._seen(Kind.REFRESH, request, answer, outcome.reading, lease.tokens, observer, investigation_id)
         if outcome.tokens is not None:
             renewed, recorded = await asyncio.to_thread(
@@ -340,7 +336,7 @@ class OAuthGuardHook(BaseHook):
                 seen,
                 attempt_after=None
                 if investigation_id is not None
-                else next_attempt(now, lease.credential.failures + 1, retry_after(answer)),
+                else _ask_again_at(lease.credential, retry_after(answer), now),
                 outcome="lost" if lost else "refused",
                 now=now,
             )
@@ -373,7 +369,7 @@ class OAuthGuardHook(BaseHook):
                 lease,
                 None,
                 seen,
-                attempt_after=next_attempt(now, lease.credential.failures + 1, None),
+                attempt_after=_ask_again_at(lease.credential, None, now),
                 outcome="refused",
                 now=now,
             )
@@ -419,6 +415,24 @@ class OAuthGuardHook(BaseHook):
         )
 
 
+def _finished(flow: Flow, answer: Answer) -> Outcome:
+    """Send a flow its answer. Every class needs one exchange so far; a flow that asks for more is a mistake here."""
+    try:
+        flow.send(answer)
+    except StopIteration as done:
+        outcome: Outcome = done.value
+        return outcome
+    raise NotImplementedError("a refresh of more than one exchange")
+
+
+def _ask_again_at(credential: Credential, asked_to_wait: timedelta | None, now: datetime) -> datetime:
+    """When to ask again, but once more before the last life of a living token is used up."""
+    longest = EXPIRED_BACKOFF if credential.status is Status.EXPIRED else LONGEST_BACKOFF
+    planned = next_attempt(now, credential.failures + 1, asked_to_wait, longest)
+    alarm_at = credential.life.alarm_at
+    return min(planned, alarm_at) if alarm_at is not None and now + FIRST_BACKOFF < alarm_at else planned
+
+
 def require_usable(store: Store, credential: Credential, now: datetime) -> None:
     """Raises:
     CredentialUnusableError: Unless there is an access token that a consumer may use.
@@ -430,7 +444,11 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
             f"Credential `{credential.conn_id}` is lapsed: its access token is rejected and could not be renewed.{why} "
             "See the incident about it in the last run of `oauth_guard_refresh`."
         )
-    if credential.status is Status.EXPIRED and not _probe_showed_life(store, credential, since=None):
+    # A dead grant does not stop its last access token: it works to its end, which a probe has to have shown lately.
+    ends_later = credential.life.remaining(now) > timedelta()
+    if credential.status is Status.EXPIRED and not _probe_showed_life(
+        store, credential, since=None if ends_later else now - PROBE_SPEAKS_FOR
+    ):
         raise CredentialUnusableError(
             f"Credential `{credential.conn_id}` is expired: its grant is proven dead.{why} Reconnect it: put new "
             "tokens in its connection, or use `airflow oauth-guard import`."

@@ -104,7 +104,16 @@ def store_url(connection: Connection) -> URL:
     )
 
 
+LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor"})
+
+
 def _embedded() -> URL:
+    executors = {name.strip().rpartition(":")[2] for name in conf.get("core", "executor").split(",")}
+    if not executors <= LOCAL_EXECUTORS:
+        raise StoreConfigurationError(
+            f"`[oauth_guard] store_conn_id` is empty and the executor is {', '.join(sorted(executors))}: each worker would "
+            "keep tokens of its own, and lose them. Name a Postgres or MySQL connection there."
+        )
     home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
     return URL.create("sqlite", database=str(home / "oauth_guard.db"))
 

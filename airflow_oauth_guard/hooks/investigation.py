@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
-from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step
+from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step, signature
 from airflow_oauth_guard.hooks.base import OAuthGuardHook, Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.incidents import Symptom
@@ -44,13 +43,18 @@ def _case(store: Store, hook: OAuthGuardHook, investigation: Investigation, pati
     return Case(
         evidence=evidence,
         generation=credential.generation,
-        has_probe=bool(hook.settings.probe_url) and credential.generation > 0,
+        has_probe=bool(hook.settings.probe_url and store.credentials.tokens(credential).access_token),
         sends_token=bool(hook.grant_class.sends),
         shape_proven=refresh_shape is not None and store.credentials.shape_is_proven(credential, refresh_shape.id, now),
         lost_answer=hook.grant.rotates and store.credentials.has_lost_answer(credential),
         pause=patience.pause,
-        give_up_at=investigation.opened_at + patience.give_up_after,
+        give_up_at=_first_look(evidence, investigation.id, now) + patience.give_up_after,
     )
+
+
+def _first_look(evidence: list[Evidence], investigation_id: int, now: datetime) -> datetime:
+    """Patience begins with the first look, however long the question lay before anybody took it on."""
+    return min((item.observed_at for item in evidence if item.investigation_id == investigation_id), default=now)
 
 
 async def look(
@@ -61,8 +65,9 @@ async def look(
     if investigation.closed_at is not None:
         return _answered_itself(investigation)
     now = utcnow()
-    left = investigation.opened_at + patience.give_up_after - now
-    step = next_step(await asyncio.to_thread(_case, store, hook, investigation, patience, now), now)
+    case = await asyncio.to_thread(_case, store, hook, investigation, patience, now)
+    left = case.give_up_at - now
+    step = next_step(case, now)
     if isinstance(step, Conclusion):
         return step
     if step is Step.PROBE:
@@ -156,8 +161,6 @@ def _access_token_death(
 def _symptom(
     credential: Credential, conclusion: Conclusion, investigation: Investigation, evidence: list[Evidence]
 ) -> Symptom:
-    lapses_at = credential.life.lapses_at
-    escalates_at = lapses_at - credential.life.margin if lapses_at else investigation.opened_at
     return Symptom(
         about=About.CREDENTIAL,
         name=credential.conn_id,
@@ -167,16 +170,5 @@ def _symptom(
         owner=conclusion.owner.value,
         signature=signature(evidence[0]),
         alert_route=credential.alert_route,
-        escalates_at=escalates_at if conclusion.finding in TRANSIENT else None,
+        escalates_at=(credential.life.alarm_at or investigation.opened_at) if conclusion.finding in TRANSIENT else None,
     )
-
-
-def signature(failed: Evidence) -> str:
-    """Equal for refresh failures that look alike: same request, same answer, same tokens.
-
-    One that was looked into is not looked into again, so a control is run once per incident.
-    """
-    if failed.finding in TRANSIENT:
-        return hashlib.sha256(f"{failed.generation}\0{failed.finding.value}".encode()).hexdigest()
-    parts = (str(failed.generation), failed.shape.id if failed.shape else "", failed.answer_id, failed.reading.rule)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_oauth_guard.domain.evidence import Finding
 from airflow_oauth_guard.domain.incidents import About
+from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -31,7 +32,7 @@ class ExpireApprovalOperator(HITLOperator):
 
     Args:
         investigation: The investigation's id, or empty for none (templated).
-        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+        notifiers_by_route: Notifiers by alert route; ``""`` holds the default ones.
     """
 
     template_fields: Sequence[str] = ("investigation", "subject", "body")
@@ -55,6 +56,15 @@ class ExpireApprovalOperator(HITLOperator):
         if investigation.closed_at is not None or investigation.finding != Finding.GRANT_DEAD.value:
             label(context, f"{conn_id}: nothing to approve")
             raise AirflowSkipException(f"`{conn_id}`: no death is proven, so there is nothing to approve.")
+        credential = investigation.credential
+        if credential.status is Status.EXPIRED:
+            label(context, f"{conn_id}: expired already")
+            raise AirflowSkipException(f"`{conn_id}` is expired already.")
+        if by := store.investigations.was_declined(credential):
+            label(context, f"{conn_id}: kept")
+            store.investigations.answered(investigation.id, "declined", by, now)
+            store.investigations.close(investigation.id, now)
+            raise AirflowSkipException(f"`{conn_id}` is kept: {by} was asked about these tokens and said so.")
         self._tell(store, conn_id, context)
         if investigation.credential.expire_policy == "evidence":
             store.investigations.answered(investigation.id, "approved", "policy: evidence suffices", now)
@@ -78,8 +88,13 @@ class ExpireApprovalOperator(HITLOperator):
 
     def _tell(self, store: Store, conn_id: str, context: Any) -> None:
         incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
-        if incident is not None:
+        if incident is None:
+            return
+        try:
             tell(store, [incident], self.notifiers_by_route, context, utcnow())
+        except Exception:  # noqa: BLE001 - any notifier, any failure: it must not keep the question from being asked
+            # The report after this tells again, and is red.
+            self.log.warning("The alert could not be sent; the question is asked all the same.")
 
 
 def question(investigation: Investigation) -> str:

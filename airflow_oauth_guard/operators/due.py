@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
 
 
+CONNECTIONS_VARIABLE = "oauth_guard_connections"
+
+
 class DueCredentialsOperator(BaseOperator):
     """Take newly named connections in, and return the credentials that are due, in batches.
 
@@ -41,10 +44,17 @@ class DueCredentialsOperator(BaseOperator):
 
     def execute(self, context: Any) -> list[list[str]]:
         store, now = get_store(), utcnow()
-        known = {credential.conn_id for credential in store.credentials.roster()}
-        for conn_id in connection_ids(self.connections):
-            if conn_id not in known:
+        named = self._named(store, now)
+        roster = {credential.conn_id: credential for credential in store.credentials.roster()}
+        for conn_id in dict.fromkeys([*named, *roster]):
+            known = roster.get(conn_id)
+            # Where something is wrong the connection is read again, in case somebody has mended it or entered new tokens.
+            if known is None or known.attempt_after is not None or known.status is not Status.ACTIVE:
                 self._take_in(store, conn_id, context, now)
+        self._forget_misspelt(store, {*named, *roster}, now)
+        return self._batches(store, context, now)
+
+    def _batches(self, store: Store, context: Any, now: datetime) -> list[list[str]]:
         roster = store.credentials.roster()
         due = [credential.conn_id for credential in roster if credential.is_due(now)]
         counts = ", ".join(f"{status.value} {sum(c.status is status for c in roster)}" for status in Status)
@@ -68,7 +78,27 @@ class DueCredentialsOperator(BaseOperator):
             self.log.error("`%s` cannot be guarded: %s", conn_id, error)  # noqa: TRY400 - the sentence says it all
             store.incidents.open(misconfigured(conn_id, error, now), now)
         else:
-            store.incidents.resolve(About.CREDENTIAL, conn_id, "its connection is usable now", now)
+            incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
+            if incident is not None and incident.kind is IncidentKind.MISCONFIGURED:
+                store.incidents.resolve(About.CREDENTIAL, conn_id, "its connection is usable now", now)
+
+    def _named(self, store: Store, now: datetime) -> list[str]:
+        try:
+            named = connection_ids(self.connections)
+        except ConfigurationError as error:
+            # A stray comma must not stop the refreshing of what is known: it becomes an incident, which is red.
+            self.log.error("%s", error)  # noqa: TRY400 - the sentence says it all
+            store.incidents.open(misconfigured(CONNECTIONS_VARIABLE, error, now), now)
+            return []
+        store.incidents.resolve(About.CREDENTIAL, CONNECTIONS_VARIABLE, "the list can be read again", now)
+        return named
+
+    def _forget_misspelt(self, store: Store, guarded: set[str], now: datetime) -> None:
+        for incident in store.incidents.open_ones(About.CREDENTIAL):
+            if incident.kind is IncidentKind.MISCONFIGURED and incident.name not in {*guarded, CONNECTIONS_VARIABLE}:
+                store.incidents.resolve(
+                    About.CREDENTIAL, incident.name, "nobody asks for it to be guarded any more", now
+                )
 
 
 def misconfigured(conn_id: str, error: Exception, now: datetime) -> Symptom:

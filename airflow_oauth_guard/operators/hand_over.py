@@ -19,7 +19,8 @@ ABANDONED_AFTER = timedelta(minutes=10)
 
 
 class HandOverOperator(TriggerDagRunOperator):
-    """Trigger one run of the investigating DAG for the questions this run raised. Skips if there are none.
+    """Trigger one run of the investigating DAG for the questions this run raised, and those nobody has taken on, or whose
+    run is gone. Skips if there are none.
 
     An approval may wait for days there; it holds up nothing here.
     """
@@ -28,19 +29,21 @@ class HandOverOperator(TriggerDagRunOperator):
         super().__init__(trigger_dag_id=trigger_dag_id, **kwargs)
 
     def execute(self, context: Any) -> Any:
-        run_id, now = context["ti"].run_id, utcnow()
+        store, run_id, now = get_store(), context["ti"].run_id, utcnow()
         inconclusive = now - duration("investigation_seconds") - ABANDONED_AFTER
         unanswered = inconclusive - duration("approval_seconds")
         waiting = [
             question["id"]
-            for question in get_store().investigations.open_ones()
+            for question in store.investigations.open_ones()
             if question["run_id"] == run_id
-            or question["opened_at"] < (inconclusive if question["conclusion_evidence_id"] is None else unanswered)
+            or question["handed_over_at"] is None
+            or question["handed_over_at"] < (inconclusive if question["conclusion_evidence_id"] is None else unanswered)
         ]
         if not waiting:
             raise AirflowSkipException("No refresh of this run raised a question.")
         if len(waiting) > AT_MOST:
             self.log.warning("%d questions; %d are handed over now, the rest later", len(waiting), AT_MOST)
+        store.investigations.handed_over(waiting[:AT_MOST], now)
         self.conf = {"investigations": waiting[:AT_MOST]}
         self.trigger_run_id = f"{run_id}__try{context['ti'].try_number}"
         return super().execute(context)

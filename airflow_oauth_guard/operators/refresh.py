@@ -10,12 +10,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 from airflow.sdk import BaseOperator
 
 from airflow_oauth_guard.domain.evidence import Observer
-from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.base import OAuthGuardHook, Refreshed, RefreshResult
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import label, observer
-from airflow_oauth_guard.hooks.investigation import signature
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.operators.due import misconfigured
@@ -86,13 +84,10 @@ class RefreshOperator(BaseOperator):
         self.log.info("`%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
         if result.outcome is not Refreshed.FAILED or result.evidence is None:
             return None
-        incident = store.incidents.open_about(About.CREDENTIAL, result.conn_id)
-        credential, now = store.credentials.get(result.conn_id), utcnow()
-        looks_the_same = incident is not None and incident.signature == signature(result.evidence)
-        if looks_the_same and not store.investigations.may_ask_again(credential, now):
-            self.log.info("`%s`: looked into already, and it looks the same", result.conn_id)
-            return None
-        return store.investigations.open(credential, result.evidence, who, now)
+        question = store.investigations.take_on(store.credentials.get(result.conn_id), who, utcnow())
+        if question is None:
+            self.log.info("`%s`: is being looked into, or was and looks the same", result.conn_id)
+        return question
 
 
 async def _refresh_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -12,7 +13,7 @@ from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.evidence import TRANSIENT, Kind
 from airflow_oauth_guard.domain.incidents import About, Incident
 from airflow_oauth_guard.errors import NeedsAPersonError
-from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
@@ -96,7 +97,7 @@ class ReportOpenOperator(BaseOperator):
         for incident in waiting:
             self.log.warning("Waiting, since time may cure it: %s", incident.sentence())
         tell(store, needed, self.notifiers, context, now)
-        lines = [_line(incident) for incident in needed] + _questions(store)
+        lines = [_line(incident) for incident in needed] + _questions(store, now)
         if lines:
             raise NeedsAPersonError(f"{len(lines)} of the guarded credentials need somebody:\n" + "\n".join(lines))
         return f"Nobody is needed; {len(waiting)} wait for their provider."
@@ -106,15 +107,18 @@ def _line(incident: Incident) -> str:
     return f"- {incident.sentence()} Whose job: {incident.owner}."
 
 
-def _questions(store: Store) -> list[str]:
-    """Failed refreshes nobody has concluded about yet; not those that time may cure."""
+def _questions(store: Store, now: datetime) -> list[str]:
+    """Failed refreshes nobody has concluded about yet; those that time may cure only when there is little left."""
     lines = []
     for question in store.investigations.open_ones():
         credential = store.credentials.by_id(question["credential_id"])
         failed = store.credentials.latest_evidence(credential, Kind.REFRESH)
-        if question["conclusion_evidence_id"] is None and failed and failed.finding not in TRANSIENT:
+        if question["conclusion_evidence_id"] is not None or failed is None:
+            continue
+        overdue = question["opened_at"] < now - duration("investigation_seconds")
+        if failed.finding not in TRANSIENT or overdue or credential.life.inside_margin(now):
             lines.append(
-                f"- credential `{credential.conn_id}`: its refresh failed ({failed.sentence()}) and is being looked "
-                f"into since {question['opened_at']:%H:%M:%S}Z (DAG `oauth_guard_investigate`)."
+                f"- credential `{credential.conn_id}`: its refresh failed ({failed.sentence()}) and is to be looked "
+                f"into since {question['opened_at']:%Y-%m-%d %H:%M:%S}Z (DAG `oauth_guard_investigate`)."
             )
     return lines

@@ -28,9 +28,11 @@ from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher, fingerprint
 from airflow_oauth_guard.store.incidents import Symptom, record_closed, resolve_incident
-from airflow_oauth_guard.store.investigations import close_open_investigation
+from airflow_oauth_guard.store.investigations import close_open_investigation, raise_question
 from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
 from airflow_oauth_guard.store.tables import credentials, intents, statuses, tokens, transitions
+
+SECRETS = (tokens.c.access_token, tokens.c.refresh_token)
 
 _JOINED = credentials.join(tokens).join(statuses, statuses.c.credential_id == credentials.c.id)
 _COLUMNS = (
@@ -72,12 +74,19 @@ class Credentials:
                 self._insert(connection, enrollment, now)
                 # The fingerprint stands for the connection's own seed, which has not been read yet.
                 connection.execute(
-                    update(credentials).where(credentials.c.conn_id == enrollment.conn_id).values(seed_fingerprint="")
+                    update(credentials)
+                    .where(credentials.c.conn_id == enrollment.conn_id)
+                    .values(access_seed="", refresh_seed="")
                 )
             else:
                 held = self._tokens(connection, existing.id)
-                if (held.access_token, held.refresh_token) != (enrollment.access_token, enrollment.refresh_token):
-                    self._reseed(connection, existing, enrollment, now, observer)
+                news = replace(
+                    enrollment,
+                    access_token="" if enrollment.access_token == held.access_token else enrollment.access_token,
+                    refresh_token="" if enrollment.refresh_token == held.refresh_token else enrollment.refresh_token,
+                )
+                if news.access_token or news.refresh_token:
+                    self._reseed(connection, existing, news, now, observer)
             return self._require(connection, enrollment.conn_id)
 
     def get(self, conn_id: str) -> Credential:
@@ -103,16 +112,17 @@ class Credentials:
         with self._database.read() as connection:
             return self._tokens(connection, credential.id)
 
-    def find_by_seed(self, seed: str, client_key: str, probe_host: str) -> Credential | None:
-        """The credential that was seeded with this token, by the same client, for the same probe host.
+    def find_by_seed(self, enrollment: Enrollment) -> Credential | None:
+        """The credential that was seeded with these tokens, by the same client, for the same probe host.
 
         None where none or several fit: an unseeded connection names its credential only while its client has one.
         """
         query = select(*_COLUMNS).select_from(_JOINED).limit(2)
         query = query.where(
-            credentials.c.seed_fingerprint == fingerprint(seed),
-            credentials.c.client_key == client_key,
-            credentials.c.probe_host == probe_host,
+            credentials.c.access_seed == fingerprint(enrollment.access_token),
+            credentials.c.refresh_seed == fingerprint(enrollment.refresh_token),
+            credentials.c.client_key == enrollment.client_key,
+            credentials.c.probe_host == enrollment.probe_host,
         )
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
@@ -183,7 +193,8 @@ class Credentials:
             self._require_locked(connection, lease.credential.conn_id)
             recorded = ledger.add(connection, lease.credential.id, seen)
             was, _ = ledger.apply(connection, lease.credential.id, recorded, now)
-            self._store_generation(connection, lease, issued, now)
+            # Dated by the answer: one that was kept for hours has that much less to live.
+            self._store_generation(connection, lease, issued, seen.observed_at)
             self._close_intent(connection, intent_id, "renewed", now)
             connection.execute(
                 update(credentials)
@@ -209,6 +220,9 @@ class Credentials:
     ) -> Evidence:
         """Record a refresh that brought no token. No status is touched: a failed refresh is a question.
 
+        The question is raised here, in the same transaction, so that whoever asked for the refresh cannot lose it; not
+        by a repeat inside an investigation, nor where the same failure was looked into already.
+
         Args:
             attempt_after: When to ask again; None leaves the schedule alone (a repeat inside an investigation).
             outcome: ``refused`` or, where the provider may have spent the token, ``lost``.
@@ -225,6 +239,7 @@ class Credentials:
                     .where(credentials.c.id == lease.credential.id)
                     .values(failures=credentials.c.failures + 1, attempt_after=attempt_after)
                 )
+                raise_question(connection, current, recorded, now)
             self._release(connection, lease)
             return recorded
 
@@ -350,15 +365,27 @@ class Credentials:
     def _update(
         self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
     ) -> None:
-        was_seeded_with = connection.execute(
-            select(credentials.c.seed_fingerprint).where(credentials.c.id == existing.id)
-        ).scalar_one()
+        was = connection.execute(select(credentials).where(credentials.c.id == existing.id)).mappings().one()
         values = _settings(enrollment)
-        if not values["seed_fingerprint"]:
-            values["seed_fingerprint"] = was_seeded_with
-        elif values["seed_fingerprint"] != was_seeded_with and (was_seeded_with or existing.generation == 0):
-            # Tokens that were imported before the connection's seed was first read are the newer ones.
-            self._reseed(connection, existing, enrollment, now, observer)
+        news = {}
+        for token, seed in (("access_token", "access_seed"), ("refresh_token", "refresh_seed")):
+            if not values[seed]:
+                # An emptied field takes nothing away: it was read once, and what it led to lives here.
+                values[seed] = was[seed]
+            elif values[seed] != was[seed] and (was[seed] or existing.generation == 0):
+                # Tokens that were imported before the connection's seed was first read are the newer ones.
+                news[token] = getattr(enrollment, token)
+        if news:
+            self._reseed(
+                connection,
+                existing,
+                replace(enrollment, **{"access_token": "", "refresh_token": "", **news}),
+                now,
+                observer,
+            )
+        elif any(values[name] != was[name] for name in ("connection_class", "client_key", "probe_host")):
+            # Somebody has mended the connection: what failed before may work now.
+            values |= {"attempt_after": now if existing.attempt_after else None}
         connection.execute(update(credentials).where(credentials.c.id == existing.id).values(**values))
 
     def _reseed(
@@ -377,7 +404,12 @@ class Credentials:
         connection.execute(
             update(tokens)
             .where(tokens.c.credential_id == existing.id)
-            .ordered_values(*_kept_aside(), (tokens.c.generation, existing.generation + 1), *self._seed(enrollment))
+            .ordered_values(
+                *_kept_aside(),
+                (tokens.c.generation, existing.generation + 1),
+                # What was not given stays: a new refresh token alone does not take the access token away.
+                *((column, value) for column, value in self._seed(enrollment) if value or column not in SECRETS),
+            )
         )
         connection.execute(
             update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now)
@@ -420,7 +452,9 @@ class Credentials:
         lost = connection.execute(_lost(lease.credential.id, lease.tokens.generation)).first() is not None
         return replace(lease, lost_answer=lost)
 
-    def _store_generation(self, connection: Connection, lease: Lease, issued: IssuedTokens, now: datetime) -> None:
+    def _store_generation(
+        self, connection: Connection, lease: Lease, issued: IssuedTokens, issued_at: datetime
+    ) -> None:
         stored = connection.execute(
             update(tokens)
             .where(tokens.c.credential_id == lease.credential.id, tokens.c.generation == lease.tokens.generation)
@@ -430,8 +464,8 @@ class Credentials:
                 (tokens.c.access_token, self._seal(issued.access_token)),
                 (tokens.c.refresh_token, self._seal(issued.refresh_token or lease.tokens.refresh_token)),
                 (tokens.c.scope, issued.scope),
-                (tokens.c.issued_at, now),
-                (tokens.c.expires_at, now + issued.expires_in if issued.expires_in else None),
+                (tokens.c.issued_at, issued_at),
+                (tokens.c.expires_at, issued_at + issued.expires_in if issued.expires_in else None),
                 (tokens.c.lease_owner, None),
                 (tokens.c.lease_until, None),
             )
@@ -482,7 +516,8 @@ def _settings(enrollment: Enrollment) -> dict[str, Any]:
         "connection_class": enrollment.connection_class,
         "client_key": enrollment.client_key,
         "probe_host": enrollment.probe_host,
-        "seed_fingerprint": fingerprint(enrollment.refresh_token or enrollment.access_token),
+        "access_seed": fingerprint(enrollment.access_token),
+        "refresh_seed": fingerprint(enrollment.refresh_token),
         "margin_seconds": enrollment.margin.total_seconds(),
         "at_half_life": int(enrollment.at_half_life),
         "expire_policy": enrollment.expire_policy,

@@ -79,13 +79,30 @@ def observed_by(observer: Observer) -> dict[str, Any]:
 
 
 def of_investigation(connection: Connection, investigation_id: int, opening_id: int) -> list[Evidence]:
-    """The evidence of one question, in order of time, beginning with the refresh that raised it."""
-    rows = connection.execute(
+    """The evidence of one question: the refresh that raised it, then in order of time.
+
+    A control that was run lately for the same request serves again, so that asking anew does not repeat it.
+    """
+    opening = connection.execute(select(evidence).where(evidence.c.id == opening_id)).mappings().one()
+    own = select(evidence).where(evidence.c.investigation_id == investigation_id).order_by(evidence.c.id)
+    control = (
         select(evidence)
-        .where(or_(evidence.c.investigation_id == investigation_id, evidence.c.id == opening_id))
-        .order_by(evidence.c.id)
-    ).mappings()
+        .where(
+            evidence.c.credential_id == opening["credential_id"],
+            evidence.c.generation == opening["generation"],
+            evidence.c.shape_id == opening["shape_id"],
+            evidence.c.kind == Kind.CONTROL.value,
+            evidence.c.investigation_id != investigation_id,
+            evidence.c.observed_at >= opening["observed_at"] - CONTROL_SERVES_FOR,
+        )
+        .order_by(evidence.c.id.desc())
+        .limit(1)
+    )
+    rows = [opening, *connection.execute(control).mappings(), *connection.execute(own).mappings()]
     return [from_row(row) for row in rows]
+
+
+CONTROL_SERVES_FOR = timedelta(hours=24)
 
 
 def by_id(connection: Connection, credential_id: int, evidence_id: int | None) -> Evidence | None:

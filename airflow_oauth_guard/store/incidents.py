@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, About, Incident, IncidentKind
+from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, TIME_MAY_CURE, About, Incident, IncidentKind
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.tables import incidents
 
@@ -57,7 +57,7 @@ class Incidents:
 
     def open_about(self, about: About, name: str) -> Incident | None:
         with self._database.read() as connection:
-            return _open_about(connection, about, name)
+            return open_about(connection, about, name)
 
     def history(self, about: About, name: str) -> list[Incident]:
         """Every incident there ever was about this, oldest first."""
@@ -97,7 +97,7 @@ class Incidents:
 
 
 def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> Incident:
-    current = _open_about(connection, symptom.about, symptom.name)
+    current = open_about(connection, symptom.about, symptom.name)
     described = {
         "kind": symptom.kind.value,
         "summary": symptom.summary,
@@ -122,11 +122,14 @@ def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> In
         except IntegrityError:
             # Another process opened it in between; read below, and raise if that was not the reason.
             pass
+    elif symptom.kind in TIME_MAY_CURE and current.kind not in TIME_MAY_CURE:
+        # An outage says nothing for the better about what needs a person.
+        return current
     else:
         # Something else is wrong now than what people were told: tell them anew.
         anew = {} if current.kind is symptom.kind else {"last_notified_at": None}
         connection.execute(update(incidents).where(incidents.c.id == current.id).values(**described, **anew))
-    opened = _open_about(connection, symptom.about, symptom.name)
+    opened = open_about(connection, symptom.about, symptom.name)
     if opened is None:
         raise LookupError(f"no incident about {symptom.open_for} could be opened")
     return opened
@@ -135,7 +138,7 @@ def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> In
 def resolve_incident(
     connection: Connection, about: About, name: str, resolution: str, now: datetime
 ) -> Incident | None:
-    current = _open_about(connection, about, name)
+    current = open_about(connection, about, name)
     if current is not None:
         connection.execute(
             update(incidents)
@@ -164,7 +167,7 @@ def record_closed(connection: Connection, symptom: Symptom, resolution: str, now
     )
 
 
-def _open_about(connection: Connection, about: About, name: str) -> Incident | None:
+def open_about(connection: Connection, about: About, name: str) -> Incident | None:
     row = (
         connection.execute(select(incidents).where(incidents.c.open_for == f"{about.value}/{name}"))
         .mappings()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_oauth_guard.domain.evidence import Evidence, Observer
-from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER
-from airflow_oauth_guard.domain.investigation import Conclusion
+from airflow_oauth_guard.domain.evidence import Evidence, Kind, Observer, Verdict
+from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, About
+from airflow_oauth_guard.domain.investigation import Conclusion, signature
+from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
 from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.database import Database
+from airflow_oauth_guard.store.incidents import open_about
 from airflow_oauth_guard.store.records import Credential, Investigation
 from airflow_oauth_guard.store.tables import investigations
 
@@ -21,45 +24,36 @@ class Investigations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def open(self, credential: Credential, raised_by: Evidence, observer: Observer, now: datetime) -> int | None:
-        """Claim the question this failed refresh raises; None if one is open already."""
+    def take_on(self, credential: Credential, observer: Observer, now: datetime) -> int | None:
+        """Take on the credential's open question, if there is one that nobody has taken on."""
         with self._database.write() as connection:
-            if _open_id(connection, credential.id) is not None:
-                return None
-            try:
-                with connection.begin_nested():
-                    result = connection.execute(
-                        insert(investigations).values(
-                            credential_id=credential.id,
-                            generation=raised_by.generation,
-                            opened_at=now,
-                            open_for=credential.id,
-                            opening_evidence_id=raised_by.id,
-                            **ledger.observed_by(observer),
-                        )
-                    )
-            except IntegrityError:
-                # Another worker claimed it in between; if it did not, this error is about something else.
-                if _open_id(connection, credential.id) is None:
-                    raise
-                return None
-            assert result.inserted_primary_key is not None
-            return int(result.inserted_primary_key[0])
-
-    def may_ask_again(self, credential: Credential, now: datetime) -> bool:
-        """Whether the last question ended because nobody answered, and that was long enough ago to ask again."""
-        with self._database.read() as connection:
-            last = (
-                connection.execute(
-                    select(investigations)
-                    .where(investigations.c.credential_id == credential.id)
-                    .order_by(investigations.c.id.desc())
-                    .limit(1)
-                )
-                .mappings()
-                .one_or_none()
+            question = _open_id(connection, credential.id)
+            taken = connection.execute(
+                update(investigations)
+                .where(investigations.c.id == question, investigations.c.handed_over_at.is_(None))
+                .values(handed_over_at=now, **ledger.observed_by(observer))
             )
-        return last is not None and last["answer"] == "unanswered" and last["answered_at"] <= now - RENOTIFY_AFTER
+            return question if taken.rowcount == 1 else None
+
+    def handed_over(self, questions: Sequence[int], now: datetime) -> None:
+        """These have been given to somebody who will look into them."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(investigations).where(investigations.c.id.in_(questions)).values(handed_over_at=now)
+            )
+
+    def was_declined(self, credential: Credential) -> str | None:
+        """Who said, of the tokens the credential has now, that it is to be kept."""
+        with self._database.read() as connection:
+            return connection.execute(
+                select(investigations.c.answered_by)
+                .where(
+                    investigations.c.credential_id == credential.id,
+                    investigations.c.generation == credential.generation,
+                    investigations.c.answer == "declined",
+                )
+                .limit(1)
+            ).scalar_one_or_none()
 
     def row(self, investigation_id: int) -> RowMapping:
         """Raises:
@@ -140,6 +134,71 @@ def close_open_investigation(connection: Connection, credential_id: int, because
         .where(investigations.c.open_for == credential_id)
         .values(closed_at=now, open_for=None, explanation=because)
     )
+
+
+def raise_question(connection: Connection, credential: Credential, failed: Evidence, now: datetime) -> None:
+    """Open a question about this failure, unless one is open, or it was looked into and looks the same as then."""
+    if (question := _open_id(connection, credential.id)) is not None:
+        # While nobody has taken it on, the question is about the latest failure.
+        connection.execute(
+            update(investigations)
+            .where(investigations.c.id == question, investigations.c.handed_over_at.is_(None))
+            .values(opening_evidence_id=failed.id, generation=failed.generation)
+        )
+        return
+    incident = open_about(connection, About.CREDENTIAL, credential.conn_id)
+    looks_the_same = incident is not None and incident.signature == signature(failed)
+    if looks_the_same and not (_may_ask_again(connection, credential, now) or _may_lapse(connection, credential, now)):
+        return
+    _insert(connection, credential, failed, now)
+
+
+def _insert(connection: Connection, credential: Credential, raised_by: Evidence, now: datetime) -> bool:
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(investigations).values(
+                    credential_id=credential.id,
+                    generation=raised_by.generation,
+                    opened_at=now,
+                    open_for=credential.id,
+                    opening_evidence_id=raised_by.id,
+                    **ledger.observed_by(raised_by.observer),
+                )
+            )
+    except IntegrityError:
+        # Another worker raised it in between; if it did not, this error is about something else.
+        if _open_id(connection, credential.id) is None:
+            raise
+        return False
+    return True
+
+
+def _may_ask_again(connection: Connection, credential: Credential, now: datetime) -> bool:
+    """Whether the last question ended because nobody answered, and that was long enough ago."""
+    last = (
+        connection.execute(
+            select(investigations)
+            .where(investigations.c.credential_id == credential.id)
+            .order_by(investigations.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return last is not None and last["answer"] == "unanswered" and last["answered_at"] <= now - RENOTIFY_AFTER
+
+
+def _may_lapse(connection: Connection, credential: Credential, now: datetime) -> bool:
+    """Whether an access token that was probed when the failures began may have died since."""
+    probe = ledger.latest(connection, credential.id, (Kind.PROBE,))
+    if probe is None or credential.status is not Status.ACTIVE or now - probe.observed_at < PROBE_AGAIN_AFTER:
+        return False
+    return probe.verdict is not Verdict.LIVE or credential.life.remaining(now) == timedelta()
+
+
+PROBE_AGAIN_AFTER = timedelta(hours=1)
+"""How long one probe speaks for the access token of a credential whose refreshes keep failing."""
 
 
 def _open_id(connection: Connection, credential_id: int) -> int | None:

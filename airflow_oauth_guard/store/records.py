@@ -43,7 +43,7 @@ class Credential:
     failures: int
     """Refreshes that failed in a row."""
     attempt_after: datetime | None
-    """Not to be refreshed before, after a failure."""
+    """When to ask again, and not before: after a failure, or because a person changed something."""
     expire_policy: str
     alert_route: str
 
@@ -51,7 +51,9 @@ class Credential:
         return self.attempt_after is not None and now < self.attempt_after
 
     def is_due(self, now: datetime) -> bool:
-        return not self.waits(now) and (self.status is not Status.ACTIVE or self.life.is_due(now))
+        if self.attempt_after is not None:
+            return not self.waits(now)
+        return self.status is not Status.ACTIVE or self.life.is_due(now)
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,6 @@ class Tokens:
     generation: int
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
-
-    def __bool__(self) -> bool:
-        return bool(self.access_token or self.refresh_token)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,6 @@ class UtcDateTime(TypeDecorator[datetime]):
             instant = aware(value, "a stored instant")
         except NaiveDatetimeError as error:
             raise _UnwrappedNaiveDatetimeError(*error.args) from None
-        # Plain, whatever subclass it came as: the drivers know pendulum's no more than they must.
-        instant = datetime.combine(instant.date(), instant.time(), tzinfo=timezone.utc)
         return instant if dialect.name == "postgresql" else instant.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -97,7 +95,9 @@ credentials = Table(
     Column("connection_class", String(40), nullable=False),
     Column("client_key", String(64), nullable=False, index=True),
     Column("probe_host", String(255), nullable=False, default=""),
-    Column("seed_fingerprint", String(16), nullable=False, index=True),
+    # Of the connection's seed fields as they were read last; empty while none was.
+    Column("access_seed", String(16), nullable=False),
+    Column("refresh_seed", String(16), nullable=False),
     Column("margin_seconds", Double, nullable=False),
     Column("at_half_life", Integer, nullable=False),
     Column("expire_policy", String(10), nullable=False),
@@ -238,6 +238,8 @@ investigations = Table(
     Column("finding", String(40)),
     Column("explanation", Text),
     Column("owner", String(100)),
+    # When somebody took it on: a RefreshOperator for the probe behind it, or a HandOverOperator. NULL: nobody yet.
+    Column("handed_over_at", UtcDateTime),
     Column("asked_at", UtcDateTime),
     Column("answer", String(20)),
     Column("answered_by", String(250)),

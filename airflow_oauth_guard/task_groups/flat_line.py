@@ -25,7 +25,14 @@ def watch_sources(sources: Sequence[Source] | str = (), *, notifiers: Notifiers 
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
     with TaskGroup(group_id="flat_line") as group:
-        check = FlatLineOperator(task_id="check", sources=sources, retries=2, retry_delay=timedelta(seconds=30))
+        check = FlatLineOperator(
+            task_id="check",
+            sources=sources,
+            retries=2,
+            retry_delay=timedelta(seconds=30),
+            # A destination that never answers must not stop the watch over all the others for good.
+            execution_timeout=timedelta(minutes=10),
+        )
         AlertOperator.partial(
             task_id="alert", notifiers=notifiers, map_index_template=MAP_INDEX_TEMPLATE, retries=0
         ).expand(source=check.output)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TaskGroup, task, task_group
 
 from airflow_oauth_guard.domain.flat_line import Source
@@ -24,7 +25,11 @@ from airflow_oauth_guard.sensors.probe import ProbeSensor
 NO_RETRIES: dict[str, Any] = {"retries": 0}
 """For tasks whose failure is a statement; saying it again changes nothing."""
 
-RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=30)}
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "execution_timeout": timedelta(minutes=10),
+}
 """For tasks that fail only when the store or Airflow does; what a provider answers is never retried blindly."""
 
 PIPELINE_APPROVAL = timedelta(hours=1)
@@ -44,7 +49,8 @@ def guard_due_credentials(
 ) -> TaskGroup:
     """Refresh all credentials that are due; hand what failed over to the investigating DAG.
 
-    ``due -> refresh (mapped over batches) -> hand_over -> report``, and a heartbeat, always.
+    ``due -> refresh (mapped over batches) -> hand_over -> report``, and a heartbeat, always. The run is green only if each
+    of them is.
 
     Args:
         connections: Connection ids to guard, as a list or its JSON (templated).
@@ -64,6 +70,9 @@ def guard_due_credentials(
         )
         due >> refresh >> hand_over >> report
         refresh >> heartbeat
+        # The tasks before it speak of credentials; this one fails the run when one of them could not do its work.
+        complete = EmptyOperator(task_id="complete", trigger_rule="none_failed")
+        [due, refresh, hand_over, report, heartbeat] >> complete
     return group
 
 
@@ -112,7 +121,9 @@ def _investigation(
     """``probe -> approve -> expire -> report``. Each step skips or refuses by itself, on what the store says, so no
     trigger rule stands between a healthy credential and its expiry.
     """
-    probe = ProbeSensor(task_id="probe", investigation=investigation, deferrable=True, **RETRIES)
+    probe = ProbeSensor(
+        task_id="probe", investigation=investigation, deferrable=True, retries=2, retry_delay=timedelta(seconds=30)
+    )
     approve = ExpireApprovalOperator(
         task_id="approve", investigation=investigation, notifiers_by_route=notifiers, **approval
     )

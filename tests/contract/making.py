@@ -18,6 +18,7 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.store import evidence as ledger
+from airflow_oauth_guard.store.investigations import _insert, _open_id
 from airflow_oauth_guard.store.records import Credential, Enrollment, Lease
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import evidence as ledger_table
@@ -173,3 +174,11 @@ def planted(store: Store, credential: Credential, seen: Evidence) -> Evidence:
     """Keep evidence without letting it change anything."""
     with store.database.write() as connection:
         return ledger.add(connection, credential.id, seen)
+
+
+def open_question(store: Store, credential: Credential, failed: Evidence, who: Observer, now: datetime) -> int | None:
+    """Take on the question of this failed refresh, raised first if need be; None if somebody has taken it on."""
+    with store.database.write() as connection:
+        if _open_id(connection, credential.id) is None:
+            _insert(connection, credential, failed, now)
+    return store.investigations.take_on(credential, who, now)

@@ -35,6 +35,7 @@ from .making import (
     interrupting,
     issued,
     leased,
+    open_question,
     planted,
     refusal,
     renewed,
@@ -66,7 +67,7 @@ def test_a_seed_whose_age_is_unknown_is_due(store: Store) -> None:
 def test_a_credential_without_seeds_has_no_generation_yet(store: Store) -> None:
     credential = enrolled(store, access_token="", refresh_token="")
     assert credential.generation == 0
-    assert not store.credentials.tokens(credential)
+    assert (credential.generation, store.credentials.tokens(credential).refresh_token) == (0, "")
 
 
 def test_a_credential_nobody_enrolled_is_an_error_that_says_what_to_do(store: Store) -> None:
@@ -107,7 +108,7 @@ def test_settings_are_brought_up_to_date_without_touching_the_tokens(store: Stor
     assert (after_.life.margin, after_.life.at_half_life) == (timedelta(hours=3), True)
     assert (after_.expire_policy, after_.alert_route, after_.client_key) == ("never", "others", "client-b")
     assert after_.connection_class == "meta_exchange"
-    assert store.credentials.find_by_seed("crm-refresh-1", "client-b", "other.example") == after_
+    assert store.credentials.find_by_seed(enrollment(client_key="client-b", probe_host="other.example")) == after_
     assert (after_.generation, store.credentials.tokens(after_).refresh_token) == (2, "refresh-2")
 
 
@@ -135,11 +136,11 @@ def test_a_changed_seed_is_a_new_generation_and_active_because_a_person_said_so(
         store.credentials.record(credential, dead(Status.LAPSED), NOW)
     if was is Status.EXPIRED:
         expired(store)
-    assert store.investigations.open(credential, question, WORKER, NOW) is not None
+    assert open_question(store, credential, question, WORKER, NOW) is not None
     new = enrollment(access_token="", refresh_token="entered by hand")
     reconnected = store.credentials.enroll(new, after(hours=1), replace(WORKER, task_id="enroll"))
     assert (reconnected.status, reconnected.generation) == (Status.ACTIVE, 2)
-    assert store.credentials.tokens(reconnected) == Tokens(2, "", "entered by hand")
+    assert store.credentials.tokens(reconnected) == Tokens(2, "crm-access-1", "entered by hand")
     assert (reconnected.failures, reconnected.is_due(after(hours=1))) == (0, True)
     assert store.investigations.open_ones() == []
     said = store.credentials.latest_evidence(credential)
@@ -210,25 +211,43 @@ def test_a_credential_is_found_by_its_seed_only_for_the_same_client_and_probe_ho
     credential = enrolled(store)
     renewed(store)
     find = store.credentials.find_by_seed
-    its_own = find("crm-refresh-1", "client-a", "api.example")
+    its_own = find(enrollment())
     assert its_own is not None
     assert its_own.id == credential.id
-    assert find("crm-refresh-1", "client-b", "api.example") is None
-    assert find("crm-refresh-1", "client-a", "evil.example") is None
-    assert find("crm-refresh-1", "client-a", "") is None
-    assert find("crm-refresh-2", "client-a", "api.example") is None
-    assert find("crm-access-1", "client-a", "api.example") is None
+    assert find(enrollment(client_key="client-b")) is None
+    assert find(enrollment(probe_host="evil.example")) is None
+    assert find(enrollment(probe_host="")) is None
+    assert find(enrollment(refresh_token="crm-refresh-2")) is None
+    assert find(enrollment(refresh_token="")) is None
 
 
 def test_a_credential_without_a_refresh_token_is_found_by_its_access_token(store: Store) -> None:
     credential = enrolled(store, refresh_token="")
-    assert store.credentials.find_by_seed("crm-access-1", "client-a", "api.example") == credential
+    assert store.credentials.find_by_seed(enrollment(refresh_token="")) == credential
 
 
 def test_two_credentials_with_one_seed_are_not_guessed_between(store: Store) -> None:
     for name in ("crm", "erp"):
-        enrolled(store, name, refresh_token="shared")
-    assert store.credentials.find_by_seed("shared", "client-a", "api.example") is None
+        enrolled(store, name, access_token="one", refresh_token="shared")
+    assert store.credentials.find_by_seed(enrollment(access_token="one", refresh_token="shared")) is None
+
+
+def test_an_emptied_seed_takes_nothing_away(store: Store) -> None:
+    """A tidy person empties a field that was "read once": the rotated token must not go with it."""
+    enrolled(store)
+    renewed(store)
+    before = store.credentials.tokens(store.credentials.get("crm"))
+    for left in ({"refresh_token": ""}, {"access_token": "", "refresh_token": ""}):
+        assert store.credentials.tokens(enrolled(store, **left)) == before
+
+
+def test_importing_one_token_does_not_take_the_other_away(store: Store) -> None:
+    enrolled(store)
+    news = enrollment(access_token="crm-access-2", refresh_token="")
+    imported = store.credentials.import_tokens(news, after(minutes=1), WORKER)
+    tokens_now = store.credentials.tokens(imported)
+    assert (tokens_now.access_token, tokens_now.refresh_token) == ("crm-access-2", "crm-refresh-1")
+    assert imported.is_due(after(minutes=1)), "what a person brought is tried at once"
 
 
 # -- importing ------------------------------------------------------------------------------------------------------
@@ -335,7 +354,7 @@ def test_a_refresh_stores_its_tokens_as_the_next_generation(store: Store, raw: R
     store.credentials.keep_answer(intent, token_answer())
     credential, kept = store.credentials.renew(lease, intent, issued(), success(), after(seconds=2))
     assert (credential.generation, credential.status) == (2, Status.ACTIVE)
-    assert (credential.life.issued_at, credential.life.expires_at) == (after(seconds=2), after(hours=1, seconds=2))
+    assert (credential.life.issued_at, credential.life.expires_at) == (NOW, after(hours=1))
     assert store.credentials.tokens(credential) == Tokens(2, "access-2", "refresh-2")
     assert store.credentials.latest_evidence(credential) == kept
     now = raw.rows("oauth_guard_tokens")[0]
@@ -359,7 +378,7 @@ def test_a_provider_that_sends_no_refresh_token_leaves_the_one_in_use(store: Sto
 def test_a_success_ends_the_question_the_incident_and_the_failures(store: Store, raw: RawSql) -> None:
     credential = enrolled(store)
     question = failed(store, attempt_after=after(minutes=5))
-    investigation = store.investigations.open(credential, question, WORKER, NOW)
+    investigation = open_question(store, credential, question, WORKER, NOW)
     assert investigation is not None
     trouble = Symptom(About.CREDENTIAL, "crm", IncidentKind.UNKNOWN, "It fails.", NOW)
     store.incidents.open(trouble, NOW)

@@ -15,7 +15,20 @@ from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
 
 from .conftest import RawSql
-from .making import NOW, THREADS, WORKER, after, at_once, dead, enrolled, failed, planted, refusal, renewed
+from .making import (
+    NOW,
+    THREADS,
+    WORKER,
+    after,
+    at_once,
+    dead,
+    enrolled,
+    failed,
+    open_question,
+    planted,
+    refusal,
+    renewed,
+)
 
 DEATH = Conclusion(
     finding=Finding.GRANT_DEAD,
@@ -29,7 +42,7 @@ DEATH = Conclusion(
 
 
 def opened(store: Store, credential: Credential) -> int:
-    investigation = store.investigations.open(credential, failed(store, credential.conn_id), WORKER, NOW)
+    investigation = open_question(store, credential, failed(store, credential.conn_id), WORKER, NOW)
     assert investigation is not None
     return investigation
 
@@ -37,12 +50,12 @@ def opened(store: Store, credential: Credential) -> int:
 def test_an_investigation_comes_back_with_its_credential_and_the_refresh_that_raised_it(store: Store) -> None:
     credential = enrolled(store)
     question = failed(store)
-    number = store.investigations.open(credential, question, WORKER, after(minutes=1))
+    number = open_question(store, credential, question, WORKER, after(minutes=1))
     assert number is not None
     investigation = store.investigation(number)
     assert investigation.credential == store.credentials.get("crm")
     assert (investigation.generation, investigation.opening_evidence_id) == (1, question.id)
-    assert (investigation.opened_at, investigation.closed_at) == (after(minutes=1), None)
+    assert (investigation.opened_at, investigation.closed_at) == (NOW, None)
     assert (investigation.finding, investigation.explanation, investigation.owner) == (None, "", "")
     assert investigation.conclusion_evidence_id is None
     assert store.investigations.row(number)["run_id"] == WORKER.run_id
@@ -56,7 +69,7 @@ def test_an_investigation_that_does_not_exist_is_an_error_that_says_where_the_nu
 def test_while_a_question_is_open_a_second_one_about_the_credential_is_not_raised(store: Store) -> None:
     credential, other = enrolled(store), enrolled(store, "erp")
     number = opened(store, credential)
-    assert store.investigations.open(credential, failed(store), WORKER, after(hours=1)) is None
+    assert open_question(store, credential, failed(store), WORKER, after(hours=1)) is None
     assert opened(store, other) != number
     assert store.investigations.open_ones()[0]["id"] == number
 
@@ -67,7 +80,7 @@ def test_eight_workers_that_raise_a_question_at_once_raise_one(
     credential = enrolled(store)
     question = failed(store)
     stores = [open_store() for _ in range(THREADS)]
-    numbers = at_once([lambda one=one: one.investigations.open(credential, question, WORKER, NOW) for one in stores])
+    numbers = at_once([lambda one=one: open_question(one, credential, question, WORKER, NOW) for one in stores])
     assert len([number for number in numbers if number is not None]) == 1
     assert len(raw.rows("oauth_guard_investigations")) == 1
 
@@ -77,7 +90,7 @@ def test_a_question_about_evidence_that_was_never_kept_is_an_error_and_not_taken
 ) -> None:
     credential = enrolled(store)
     with pytest.raises(Exception, match=r"(?i)foreign key"):
-        store.investigations.open(credential, replace(refusal(), id=4711), WORKER, NOW)
+        open_question(store, credential, replace(refusal(), id=4711), WORKER, NOW)
     assert raw.rows("oauth_guard_investigations") == []
 
 
@@ -120,7 +133,7 @@ def test_a_conclusion_is_written_down_and_closes_the_question_unless_a_person_is
     assert investigation.owner == Owner.ACCOUNT.name
     assert investigation.closed_at == (after(hours=1) if close else None)
     assert investigation.conclusion_evidence_id == proof.id
-    assert (store.investigations.open(credential, failed(store), WORKER, NOW) is None) is not close
+    assert (open_question(store, credential, failed(store), WORKER, NOW) is None) is not close
 
 
 def test_a_person_is_asked_once_and_the_answer_is_kept_with_its_name(store: Store) -> None:

@@ -78,10 +78,7 @@ def test_backoff_doubles_up_to_its_limit():
         10 * MINUTE,
         20 * MINUTE,
         40 * MINUTE,
-        80 * MINUTE,
-        160 * MINUTE,
-        320 * MINUTE,
-        6 * HOUR,
+        *[HOUR] * 4,
     ]
 
 

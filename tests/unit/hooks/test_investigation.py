@@ -19,6 +19,7 @@ from airflow_oauth_guard.hooks.base import Refreshed
 from airflow_oauth_guard.hooks.investigation import Patience, look, proves_death, settle, signature
 from airflow_oauth_guard.hooks.transport import send
 from airflow_oauth_guard.operators.refresh import RefreshOperator
+from airflow_oauth_guard.store.investigations import _may_ask_again
 from tests.airflow_parts import (
     HOUR,
     PATIENCE,
@@ -547,5 +548,6 @@ def test_only_a_question_nobody_answered_is_asked_again_and_not_before_a_day(sto
     question = proven_dead(store)
     store.investigations.answered(question, answer, "ada", utcnow())
     store.investigations.close(question, utcnow())
-    credential = store.credentials.get("crm")
-    assert store.investigations.may_ask_again(credential, utcnow() + timedelta(hours=later)) is again
+    with store.database.read() as connection:
+        asked = _may_ask_again(connection, store.credentials.get("crm"), utcnow() + timedelta(hours=later))
+    assert asked is again

@@ -161,7 +161,7 @@ def test_an_outage_that_escalated_needs_somebody(store):
 def test_a_failed_refresh_nobody_has_concluded_about_is_never_hidden(store):
     enrolled(store)
     asked(store)
-    with pytest.raises(NeedsAPersonError, match=r"`crm`: its refresh failed .*and is being looked into"):
+    with pytest.raises(NeedsAPersonError, match=r"`crm`: its refresh failed .*and is to be looked into"):
         report_open()
 
 

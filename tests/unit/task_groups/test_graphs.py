@@ -53,11 +53,12 @@ def mapped(it: DAG) -> set[str]:
 def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat_always():
     it = dag(lambda: guard_due_credentials(["crm_prod"]))
     assert edges(it) == {
-        "guard.due": {"guard.refresh"},
-        "guard.refresh": {"guard.hand_over", "guard.heartbeat"},
-        "guard.hand_over": {"guard.report"},
-        "guard.report": set(),
-        "guard.heartbeat": set(),
+        "guard.due": {"guard.refresh", "guard.complete"},
+        "guard.refresh": {"guard.hand_over", "guard.heartbeat", "guard.complete"},
+        "guard.hand_over": {"guard.report", "guard.complete"},
+        "guard.report": {"guard.complete"},
+        "guard.heartbeat": {"guard.complete"},
+        "guard.complete": set(),
     }
     assert rules(it) == {
         "guard.due": "all_success",
@@ -65,6 +66,7 @@ def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat
         "guard.hand_over": "all_done",
         "guard.report": "all_done",
         "guard.heartbeat": "all_done",
+        "guard.complete": "none_failed",
     }
     assert mapped(it) == {"guard.refresh"}
     assert it.task_dict["guard.heartbeat"].source == REFRESH_SOURCE
@@ -74,7 +76,7 @@ def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat
 def test_the_report_is_the_last_word_so_no_run_hides_a_failed_refresh():
     it = dag(guard_due_credentials)
     leaves = {task.task_id for task in it.leaves}
-    assert leaves == {"guard.report", "guard.heartbeat"}
+    assert leaves == {"guard.complete"}, "else a failed `due` or `refresh` would leave the run green"
     assert it.task_dict["guard.report"].retries == 0, "saying it again changes nothing"
 
 
@@ -182,7 +184,7 @@ def test_every_graph_fits_into_one_dag():
         guard_credential("crm_prod")
         guard_credential("ads")
 
-    assert len(dag(build).task_dict) == 25
+    assert len(dag(build).task_dict) == 26
 
 
 def test_silence_is_looked_for_told_and_the_look_itself_announced():

@@ -91,7 +91,8 @@ def upgrade() -> None:
         sa.Column("connection_class", sa.String(length=40), nullable=False),
         sa.Column("client_key", sa.String(length=64), nullable=False),
         sa.Column("probe_host", sa.String(length=255), nullable=False),
-        sa.Column("seed_fingerprint", sa.String(length=16), nullable=False),
+        sa.Column("access_seed", sa.String(length=16), nullable=False),
+        sa.Column("refresh_seed", sa.String(length=16), nullable=False),
         sa.Column("margin_seconds", sa.Double(), nullable=False),
         sa.Column("at_half_life", sa.Integer(), nullable=False),
         sa.Column("expire_policy", sa.String(length=10), nullable=False),
@@ -107,12 +108,6 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_oauth_guard_credentials_client_key"), "oauth_guard_credentials", ["client_key"], unique=False
-    )
-    op.create_index(
-        op.f("ix_oauth_guard_credentials_seed_fingerprint"),
-        "oauth_guard_credentials",
-        ["seed_fingerprint"],
-        unique=False,
     )
     op.create_table(
         "oauth_guard_heartbeats",
@@ -301,6 +296,7 @@ def upgrade() -> None:
         sa.Column("finding", sa.String(length=40), nullable=True),
         sa.Column("explanation", sa.Text(), nullable=True),
         sa.Column("owner", sa.String(length=100), nullable=True),
+        sa.Column("handed_over_at", UtcDateTime(), nullable=True),
         sa.Column("asked_at", UtcDateTime(), nullable=True),
         sa.Column("answer", sa.String(length=20), nullable=True),
         sa.Column("answered_by", sa.String(length=250), nullable=True),
