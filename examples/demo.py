@@ -151,6 +151,10 @@ class Airflow:
 
         return str(wait_for(f"{dag_id} to end", state, seconds))
 
+    def guard_store(self) -> Store:
+        """The guard's own store, as `airflow oauth-guard status` reads it."""
+        return Store(f"sqlite:///{self.home}/oauth_guard.db", self.fernet_key)
+
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         return list(self.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"])
 
@@ -348,6 +352,8 @@ def play(airflow: Airflow, server: AuthorizationServer) -> dict[str, Any]:
     }
     say("Things break: B gets the wrong class, C is revoked, D answers 503, E lapses, F loads 0 rows.")
     break_things(airflow, server)
+    store = airflow.guard_store()
+    wait_for("C to be due", lambda: store.credentials.get("billing_api").is_due(datetime.now(timezone.utc)), 30)
     say("Cycle 2: refreshes fail. Each failure is a question, looked into one by one.")
     noticed["broken cycle"] = airflow.run("oauth_guard_refresh")
     question = wait_for("a person to be asked", airflow.questions, 90)[0]
@@ -502,7 +508,7 @@ def main() -> int:
             airflow.start()
             open_the_curtain(airflow, server)
             noticed = play(airflow, server)
-            right = verdict_table(Store(f"sqlite:///{home}/oauth_guard.db", airflow.fernet_key), server, noticed)
+            right = verdict_table(airflow.guard_store(), server, noticed)
             say("Every row is right." if right else "Something is wrong; see above.")
             if args.screenshots:
                 from screenshots import take
