@@ -93,7 +93,7 @@ class ExpireApprovalOperator(HITLOperator):
         try:
             tell(store, [incident], self.notifiers_by_route, context, utcnow())
         except Exception:  # noqa: BLE001 - any notifier, any failure: it must not keep the question from being asked
-            # The report after this tells again, and is red.
+            # tell() has logged why. The incident is still to be told: the next report of the refresh DAG does, and is red.
             self.log.warning("The alert could not be sent; the question is asked all the same.")
 
 

@@ -153,7 +153,7 @@ def raise_question(connection: Connection, credential: Credential, failed: Evide
     _insert(connection, credential, failed, now)
 
 
-def _insert(connection: Connection, credential: Credential, raised_by: Evidence, now: datetime) -> bool:
+def _insert(connection: Connection, credential: Credential, raised_by: Evidence, now: datetime) -> None:
     try:
         with connection.begin_nested():
             connection.execute(
@@ -170,8 +170,6 @@ def _insert(connection: Connection, credential: Credential, raised_by: Evidence,
         # Another worker raised it in between; if it did not, this error is about something else.
         if _open_id(connection, credential.id) is None:
             raise
-        return False
-    return True
 
 
 def _may_ask_again(connection: Connection, credential: Credential, now: datetime) -> bool:
