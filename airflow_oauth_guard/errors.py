@@ -7,6 +7,8 @@
     │   ├── ConnectionFieldError      ... a field of a connection; names the field
     │   ├── StoreConfigurationError   ... the store's address, key or version
     │   └── NaiveDatetimeError        ... an instant without a time zone
+    ├── StoreUnavailableError         the store cannot be reached now; retrying may help
+    ├── LeaseLostError                another process may refresh this credential now; nothing was sent
     ├── NotRegisteredError            a credential, source or investigation nobody told us about
     ├── CredentialUnusableError       there is no token a consumer may use; never read it as "no data"
     ├── UnprovenTransitionError       a status change whose evidence does not carry it
@@ -45,6 +47,14 @@ class StoreConfigurationError(ConfigurationError):
 
 class NaiveDatetimeError(ConfigurationError):
     """An instant came without a time zone, so nobody can say when it was."""
+
+
+class StoreUnavailableError(OAuthGuardError):
+    """The store's database cannot be reached, or is too busy to write to; nothing was changed."""
+
+
+class LeaseLostError(OAuthGuardError):
+    """The sole right to refresh a credential ran out before the request was sent."""
 
 
 class NotRegisteredError(OAuthGuardError):

@@ -29,15 +29,16 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner
 from airflow_oauth_guard.grants.flow import IssuedTokens
-from airflow_oauth_guard.hooks.base import OAuthGuardHook, RefreshResult
+from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.investigation import Patience, look, settle
+from airflow_oauth_guard.hooks.refreshing import RefreshResult
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.records import Credential, Enrollment
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import credentials, tokens
 from tests.authorization_server.client import OPENER, AuthorizationServer, Minted, SeenRequest
-from tests.contract.making import open_question
+from tests.contract.making import keep, open_question
 
 T = TypeVar("T")
 
@@ -410,7 +411,7 @@ def renew(store: Store, conn_id: str = "crm") -> Credential:
     assert lease is not None
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
     body = json.dumps({"access_token": f"{conn_id}-next", "expires_in": 3600}).encode()
-    store.credentials.keep_answer(intent, HttpAnswer(200, {}, body, now))
+    keep(store, intent, HttpAnswer(200, {}, body, now))
     issued = IssuedTokens(f"{conn_id}-next", expires_in=HOUR)
     alive = evidence_of(Kind.REFRESH, Finding.LIVE, Subject.GRANT, lease.credential)
     renewed, _ = store.credentials.renew(lease, intent, issued, alive, now)

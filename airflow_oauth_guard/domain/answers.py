@@ -122,6 +122,7 @@ SUBJECT_OF: Mapping[Finding, Subject] = {
     Finding.RATE_LIMITED: Subject.PROVIDER,
     Finding.PROVIDER_OUTAGE: Subject.PROVIDER,
     Finding.ACCOUNT_ACTION: Subject.GRANT,
+    Finding.AMBIGUOUS: Subject.GRANT,
 }
 """What a finding is about; ``live`` and ``unknown`` are about whatever the call was made for."""
 
@@ -226,6 +227,20 @@ def read_token_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:
     if error is None:
         return _unknown(Subject.GRANT, "no_error_code", "neither a token nor an error code was sent")
     return _read_code(error, vocabulary, Subject.GRANT)
+
+
+def is_lost(answer: Answer, reading: Reading) -> bool:
+    """Whether the provider may have issued tokens in this exchange that the answer does not show.
+
+    A 503 says that the request was not processed (RFC 9110 section 15.6.4), any other failure of a server or a gateway
+    leaves it open. A page for people instead of JSON comes from something that stands before the token endpoint.
+    """
+    if isinstance(answer, NoAnswer):
+        return answer.maybe_processed
+    if answer.status >= 500:
+        return answer.status not in (501, 503)
+    is_page = answer.body.lstrip()[:5].lower() in (b"<html", b"<!doc")
+    return answer.status < 300 and reading.rule in ("unreadable_body", "no_error_code") and not is_page
 
 
 def read_probe_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:

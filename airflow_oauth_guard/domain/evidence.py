@@ -33,6 +33,8 @@ class Finding(str, Enum):
     RATE_LIMITED = "rate_limited"
     PROVIDER_OUTAGE = "provider_outage"
     ACCOUNT_ACTION = "account_action"
+    AMBIGUOUS = "ambiguous"
+    """No answer says it: a refresh may have spent its token, and what it brought did not reach us."""
     UNKNOWN = "unknown"
 
 

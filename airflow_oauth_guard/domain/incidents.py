@@ -24,6 +24,7 @@ class IncidentKind(str, Enum):
     SCOPE_INSUFFICIENT = "scope_insufficient"
     ACCOUNT_ACTION = "account_action"
     GRANT_DEAD = "grant_dead"
+    AMBIGUOUS = "ambiguous"
     RATE_LIMITED = "rate_limited"
     PROVIDER_OUTAGE = "provider_outage"
     UNKNOWN = "unknown"
@@ -44,6 +45,7 @@ _HEADLINES: Mapping[IncidentKind, str] = {
     IncidentKind.SCOPE_INSUFFICIENT: "the provider refuses the scope we ask for",
     IncidentKind.ACCOUNT_ACTION: "the provider wants something done in the account",
     IncidentKind.GRANT_DEAD: "the grant is proven dead; reconnect it",
+    IncidentKind.AMBIGUOUS: "a refresh may have spent its refresh token without our getting the next",
     IncidentKind.RATE_LIMITED: "the provider limits our rate",
     IncidentKind.PROVIDER_OUTAGE: "the provider is failing",
     IncidentKind.UNKNOWN: "refreshing fails and the evidence does not say why",

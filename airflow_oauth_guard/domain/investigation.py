@@ -96,8 +96,9 @@ def next_step(case: Case, now: datetime) -> Step | Conclusion:
     if case.has_probe and not probes:
         return Step.PROBE
     rejected_once = len(probes) == 1 and probes[0].finding is Finding.ACCESS_TOKEN_DEAD
-    if latest.finding in TRANSIENT:
-        # The provider judged nothing; asking it again is the next cycle's work.
+    if latest.finding in TRANSIENT or case.lost_answer:
+        # The provider judged nothing, or what it judges now may be a token that it has replaced: asking it again is the
+        # next cycle's work, which knows when that is safe.
         return _after_pause(probes[0], case, now, Step.PROBE) if rejected_once else conclude(case)
     if case.sends_token and not controls:
         return Step.CONTROL
@@ -167,6 +168,18 @@ def _about_the_grant(case: Case) -> _Judgement:
             Owner.NOBODY,
             (),
         )
+    if case.lost_answer:
+        return (
+            *(Finding.AMBIGUOUS, Subject.GRANT, Verdict.OPEN),
+            (
+                "A refresh may have spent the refresh token, and the answer that held the next one did not reach us; the "
+                f"last we heard: {said}. It is not sent again while the access token lives, since a provider that detects "
+                "reuse would revoke that too; then it is sent once more. If the provider documents how long it "
+                "accepts a replaced token, say so in the field `rotation_grace`; if it never replaces them, switch "
+                "`rotation` off; else reconnect."
+            ),
+            *(Owner.PERSON, ("an earlier refresh has no answer",)),
+        )
     if latest.finding in TRANSIENT:
         wait = f", which asks us to wait {words(latest.retry_after)}" if latest.retry_after else ""
         return (
@@ -222,15 +235,6 @@ def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
             *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
             f"The answer decides nothing ({said}).",
             *(Owner.PERSON, ("the provider said that the grant is invalid",)),
-        )
-    if case.lost_answer:
-        return (
-            *(Finding.UNKNOWN, Subject.GRANT, Verdict.OPEN),
-            (
-                "An earlier refresh may have been processed without its answer reaching us, so a rejection of the "
-                f"stored token proves nothing ({said})."
-            ),
-            *(Owner.PERSON, ("an earlier refresh has no answer",)),
         )
     if not case.sends_token:
         return (

@@ -20,7 +20,7 @@ class RefreshTokenGrant(Grant):
     fields = frozenset(
         {
             *("token_url", "client_id", "client_secret", "client_auth", "private_key", "key_id", "algorithm"),
-            *("audience", "scopes", "body_format", "rotation", "refresh_token", "access_token"),
+            *("audience", "scopes", "body_format", "rotation", "rotation_grace", "refresh_token", "access_token"),
             *("probe_url", "probe_method", "refresh_margin", "expire_policy", "alert_route", "allow_http"),
         }
     )

@@ -46,6 +46,8 @@ class GrantSettings:
     alert_route: str = ""
     rotation: bool = True
     """Whether a refresh may spend the refresh token sent. True unless the provider promises otherwise."""
+    rotation_grace: timedelta = timedelta()
+    """How long after a refresh the provider, by its documentation, accepts the token it has replaced once more."""
     private_key: str = field(default="", repr=False)
     key_id: str = ""
     algorithm: str = "RS256"
@@ -106,6 +108,7 @@ def read_settings(
         expire_policy=read.choice("expire_policy", EXPIRE_POLICIES),
         alert_route=read.text("alert_route"),
         rotation=read.flag("rotation", default=True),
+        rotation_grace=read.seconds("rotation_grace", timedelta(), zero=True),
         private_key=read.text("private_key").replace("\\n", "\n"),
         key_id=read.text("key_id"),
         algorithm=read.choice("algorithm", ALGORITHMS),
@@ -166,7 +169,7 @@ class _Reader:
             raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write true or false.")
         return value
 
-    def seconds(self, name: str, default: timedelta) -> timedelta:
+    def seconds(self, name: str, default: timedelta, *, zero: bool = False) -> timedelta:
         value = self._given.get(name)
         if value is None:
             return default
@@ -174,8 +177,9 @@ class _Reader:
             seconds = 0.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError) as error:
             raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write seconds.") from error
-        if not 0 < seconds <= LONGEST_MARGIN.total_seconds():
-            raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write seconds above 0, a year at most.")
+        if not (0 < seconds <= LONGEST_MARGIN.total_seconds() or (zero and seconds == 0)):
+            least = "0 or more seconds" if zero else "seconds above 0"
+            raise ConnectionFieldError(self._conn_id, name, f"is {value!r}; write {least}, a year at most.")
         return timedelta(seconds=seconds)
 
     def url(self, name: str) -> str:

@@ -7,9 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,24 +17,28 @@ from airflow.sdk.log import mask_secret
 from airflow_oauth_guard.domain.answers import (
     Answer,
     HttpAnswer,
-    NoAnswer,
     answer_id,
     read_probe_answer,
     retry_after,
 )
-from airflow_oauth_guard.domain.clock import clock_skew, words
-from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.clock import clock_skew
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Verdict
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
-from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError, CredentialUnusableError
-from airflow_oauth_guard.grants.flow import Flow, Grant, HttpRequest, Outcome
+from airflow_oauth_guard.errors import (
+    ConfigurationError,
+    ConnectionFieldError,
+    CredentialUnusableError,
+    StoreUnavailableError,
+)
+from airflow_oauth_guard.grants.flow import Grant, HttpRequest
 from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.grants.settings import GrantSettings, read_settings
 from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.forms import form_widgets, ui_field_behaviour
+from airflow_oauth_guard.hooks.refreshing import Refresh, RefreshResult
 from airflow_oauth_guard.hooks.transport import send, utcnow
-from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
+from airflow_oauth_guard.store.records import Credential, Enrollment, Tokens
 
 if TYPE_CHECKING:
     import requests
@@ -49,33 +51,8 @@ Result = TypeVar("Result")
 PROBE_SPEAKS_FOR = timedelta(hours=1)
 """How long a probe speaks for a token of an expired credential whose end nobody told us."""
 
-LEASE_OVER_DEADLINE = timedelta(seconds=60)
-"""A lease outlives the longest call by this much, so that it never runs out under a living holder."""
-
 DIRECTLY_GIVEN = {"host": "token_url", "login": "client_id", "password": "client_secret"}
 """Airflow's own connection fields and what they mean here."""
-
-
-class Refreshed(str, Enum):
-    """How asking for a new access token ended."""
-
-    RENEWED = "renewed"
-    FRESH = "fresh"
-    """Nothing was sent: the token has life enough."""
-    BUSY = "busy"
-    """Nothing was sent: another process is refreshing it."""
-    HELD = "held"
-    """Nothing was sent: it is not yet time to ask again."""
-    FAILED = "failed"
-    """A question was raised; the status is as it was."""
-
-
-@dataclass(frozen=True)
-class RefreshResult:
-    conn_id: str
-    outcome: Refreshed
-    explanation: str
-    evidence: Evidence | None = None
 
 
 class OAuthGuardHook(BaseHook):
@@ -202,7 +179,7 @@ class OAuthGuardHook(BaseHook):
         try:
             settings = self.settings
             store = get_store()
-        except ConfigurationError as error:
+        except (ConfigurationError, StoreUnavailableError) as error:
             return False, str(error)
         if not settings.probe_url:
             return False, "Field `probe_url` is empty, so there is nothing to test the access token against."
@@ -214,7 +191,7 @@ class OAuthGuardHook(BaseHook):
                 "(run the DAG `oauth_guard_refresh`); this button never refreshes, lest it spend a token."
             )
         mask_secret(token)
-        answer = self.run(self._send(probe_request(settings, token)))
+        answer = self.run(self.send(probe_request(settings, token)))
         reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
         return reading.finding is Finding.LIVE, redact_text(f"Probe: {reading.explanation}.", (token,))
 
@@ -225,164 +202,43 @@ class OAuthGuardHook(BaseHook):
         return asyncio.run(flow)
 
     async def refresh(self, store: Store, observer: Observer, *, investigation_id: int | None = None) -> RefreshResult:
-        """Ask for a new access token, if it is time to, under a lease. Touches no status unless it succeeds.
+        """Ask for a new access token, if it is time to; see :class:`~airflow_oauth_guard.hooks.refreshing.Refresh`.
 
         Args:
             investigation_id: For a repeat inside an investigation, which is due by definition.
         """
-        conn_id = self.oauth_guard_conn_id
-        repeat = investigation_id is not None
-        now = utcnow()
-        await asyncio.to_thread(store.credentials.enroll, self.enrollment(), now, observer)
-        owner = secrets.token_hex(8)
-        ttl = duration("request_deadline_seconds") + LEASE_OVER_DEADLINE
-        lease = await asyncio.to_thread(store.credentials.lease, conn_id, owner, ttl, now)
-        if lease is None:
-            return RefreshResult(conn_id, Refreshed.BUSY, "another process is refreshing it")
-        try:
-            return await self._refresh_leased(store, lease, observer, investigation_id, repeat=repeat)
-        finally:
-            await asyncio.to_thread(store.credentials.release, lease)
+        return await Refresh(self, store, observer, investigation_id).run()
 
     async def probe(self, store: Store, observer: Observer, investigation_id: int | None = None) -> Evidence:
         """Ask the resource whether the access token is alive, and keep the answer as evidence."""
         credential = await asyncio.to_thread(store.credentials.get, self.oauth_guard_conn_id)
         tokens = await asyncio.to_thread(store.credentials.tokens, credential)
         request = probe_request(self.settings, tokens.access_token)
-        answer = await self._send(request)
+        answer = await self.send(request)
         reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
-        seen = self._seen(Kind.PROBE, request, answer, reading, tokens, observer, investigation_id)
+        seen = self.seen(Kind.PROBE, request, answer, reading, tokens, observer, investigation_id)
         return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
 
     async def control(self, store: Store, observer: Observer, investigation_id: int) -> Evidence:
         """The bogus-token control: our own refresh request with a token that cannot exist."""
         credential = await asyncio.to_thread(store.credentials.get, self.oauth_guard_conn_id)
         tokens = await asyncio.to_thread(store.credentials.tokens, credential)
-        real = self._sent_token(tokens)
+        real = self.token_to_send(tokens)
         request = self.grant.request(secrets.token_urlsafe(max(len(real), 16))[: max(len(real), 16)], utcnow())
-        answer = await self._send(request)
+        answer = await self.send(request)
         reading = self.grant.read(answer).reading
-        seen = self._seen(Kind.CONTROL, request, answer, reading, tokens, observer, investigation_id)
+        seen = self.seen(Kind.CONTROL, request, answer, reading, tokens, observer, investigation_id)
         return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    async def _refresh_leased(
-        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None, *, repeat: bool
-    ) -> RefreshResult:
-        conn_id, credential, now = self.oauth_guard_conn_id, lease.credential, utcnow()
-        if lease.kept_answer is not None:
-            return await self._take_in(store, lease, observer, investigation_id)
-        if not repeat and credential.waits(now):
-            assert credential.attempt_after is not None
-            wait = words(credential.attempt_after - now)
-            return RefreshResult(conn_id, Refreshed.HELD, f"it failed {credential.failures} times; next try in {wait}")
-        if not repeat and not credential.is_due(now):
-            return RefreshResult(conn_id, Refreshed.FRESH, f"{words(credential.life.remaining(now))} of life left")
-        if lease.lost_answer and self.grant.rotates and not credential.life.inside_margin(now):
-            return RefreshResult(
-                conn_id,
-                Refreshed.HELD,
-                "an earlier refresh has no answer and may have spent the token; asking again could make the provider "
-                f"revoke the live access token, so that waits until {words(credential.life.margin)} before its end",
-            )
-        token = self._sent_token(lease.tokens)
-        if self.grant_class.sends and not token:
-            return await self._nothing_to_send(store, lease, observer, investigation_id)
-        flow = self.grant.refresh(token, now)
-        request = next(flow)
-        intent_id = await asyncio.to_thread(store.credentials.open_intent, lease, token, now)
-        answer = await self._send(request)
-        await asyncio.to_thread(store.credentials.keep_answer, intent_id, answer)
-        outcome = _finished(flow, answer)
-        return await self._settle(store, lease, intent_id, request, answer, outcome, observer, investigation_id)
-
-    async def _take_in(
-        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None
-    ) -> RefreshResult:
-        """An earlier process died between the answer and its parsing: nothing is lost, and nothing is sent again."""
-        assert lease.kept_answer is not None
-        intent_id, answer = lease.kept_answer
-        request = self.grant.request(self._sent_token(lease.tokens) or "-", utcnow())
-        outcome = self.grant.read(answer)
-        return await self._settle(store, lease, intent_id, request, answer, outcome, observer, investigation_id)
-
-    async def _settle(
-        self,
-        store: Store,
-        lease: Lease,
-        intent_id: int,
-        request: HttpRequest,
-        answer: Answer,
-        outcome: Outcome,
-        observer: Observer,
-        investigation_id: int | None,
-    ) -> RefreshResult:
-        conn_id, now = self.oauth_guard_conn_id, utcnow()
-        seen = self._seen(Kind.REFRESH, request, answer, outcome.reading, lease.tokens, observer, investigation_id)
-        if outcome.tokens is not None:
-            renewed, recorded = await asyncio.to_thread(
-                store.credentials.renew, lease, intent_id, outcome.tokens, seen, now
-            )
-            left = words(renewed.life.remaining(now))
-            return RefreshResult(
-                conn_id, Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded
-            )
-        lost = isinstance(answer, NoAnswer) and answer.maybe_processed and self.grant.rotates
-        recorded = await asyncio.to_thread(
-            lambda: store.credentials.fail(
-                lease,
-                intent_id,
-                seen,
-                attempt_after=None
-                if investigation_id is not None
-                else _ask_again_at(lease.credential, retry_after(answer), now),
-                outcome="lost" if lost else "refused",
-                now=now,
-            )
-        )
-        return RefreshResult(conn_id, Refreshed.FAILED, recorded.sentence(), recorded)
-
-    async def _nothing_to_send(
-        self, store: Store, lease: Lease, observer: Observer, investigation_id: int | None
-    ) -> RefreshResult:
-        now = utcnow()
-        missing = self.grant_class.sends
-        reading = Reading(
-            Subject.REQUEST,
-            Finding.REQUEST_MALFORMED,
-            "no_token_to_send",
-            f"nothing was sent: there is no {missing} in the store; put one in the connection's field "
-            f"`{missing}`, or use `airflow oauth-guard import`",
-        )
-        seen = Evidence(
-            kind=Kind.REFRESH,
-            generation=lease.tokens.generation,
-            observed_at=now,
-            reading=reading,
-            verdict=Verdict.OPEN,
-            observer=observer,
-            investigation_id=investigation_id,
-        )
-        recorded = await asyncio.to_thread(
-            lambda: store.credentials.fail(
-                lease,
-                None,
-                seen,
-                attempt_after=_ask_again_at(lease.credential, None, now),
-                outcome="refused",
-                now=now,
-            )
-        )
-        return RefreshResult(self.oauth_guard_conn_id, Refreshed.FAILED, recorded.sentence(), recorded)
-
-    async def _send(self, request: HttpRequest) -> Answer:
+    async def send(self, request: HttpRequest) -> Answer:
         return await send(request, deadline=duration("request_deadline_seconds"))
 
-    def _sent_token(self, tokens: Tokens) -> str:
+    def token_to_send(self, tokens: Tokens) -> str:
         return str(getattr(tokens, self.grant_class.sends)) if self.grant_class.sends else ""
 
-    def _seen(
+    def seen(
         self,
         kind: Kind,
         request: HttpRequest,
@@ -413,24 +269,6 @@ class OAuthGuardHook(BaseHook):
             observer=observer,
             investigation_id=investigation_id,
         )
-
-
-def _finished(flow: Flow, answer: Answer) -> Outcome:
-    """Send a flow its answer. Every class needs one exchange so far; a flow that asks for more is a mistake here."""
-    try:
-        flow.send(answer)
-    except StopIteration as done:
-        outcome: Outcome = done.value
-        return outcome
-    raise NotImplementedError("a refresh of more than one exchange")
-
-
-def _ask_again_at(credential: Credential, asked_to_wait: timedelta | None, now: datetime) -> datetime:
-    """When to ask again, but once more before the last life of a living token is used up."""
-    longest = EXPIRED_BACKOFF if credential.status is Status.EXPIRED else LONGEST_BACKOFF
-    planned = next_attempt(now, credential.failures + 1, asked_to_wait, longest)
-    alarm_at = credential.life.alarm_at
-    return min(planned, alarm_at) if alarm_at is not None and now + FIRST_BACKOFF < alarm_at else planned
 
 
 def require_usable(store: Store, credential: Credential, now: datetime) -> None:

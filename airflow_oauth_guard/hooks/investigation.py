@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step, signature
-from airflow_oauth_guard.hooks.base import OAuthGuardHook, Refreshed
+from airflow_oauth_guard.hooks.base import OAuthGuardHook
+from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.records import Credential, Investigation
@@ -46,7 +47,7 @@ def _case(store: Store, hook: OAuthGuardHook, investigation: Investigation, pati
         has_probe=bool(hook.settings.probe_url and store.credentials.tokens(credential).access_token),
         sends_token=bool(hook.grant_class.sends),
         shape_proven=refresh_shape is not None and store.credentials.shape_is_proven(credential, refresh_shape.id, now),
-        lost_answer=hook.grant.rotates and store.credentials.has_lost_answer(credential),
+        lost_answer=hook.grant.rotates and store.credentials.has_lost_answer(credential, now),
         pause=patience.pause,
         give_up_at=_first_look(evidence, investigation.id, now) + patience.give_up_after,
     )

@@ -1,36 +1,36 @@
 """Credentials and their tokens: enrolled once, refreshed by one process at a time, never lost on the way.
 
-The order of a refresh is: take the lease and journal the intent, commit; call; keep the raw answer, encrypted, commit;
-parse; compare-and-set the tokens on their generation. So whatever breaks, the store knows what is not known.
+The order of a refresh is: take the lease; journal the intent; call; keep the raw answer, encrypted; parse;
+compare-and-set the tokens on their generation. Each is committed before the next begins, so whatever breaks, the store
+knows what is not known.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import Column, Connection, RowMapping, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_oauth_guard.domain.answers import Answer, HttpAnswer
-from airflow_oauth_guard.domain.clock import parse_instant
+from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status, require_carries
-from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.errors import LeaseLostError, NotRegisteredError, UnprovenTransitionError
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.store import evidence as ledger
+from airflow_oauth_guard.store import journal
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher, fingerprint
 from airflow_oauth_guard.store.incidents import Symptom, record_closed, resolve_incident
 from airflow_oauth_guard.store.investigations import close_open_investigation, raise_question
+from airflow_oauth_guard.store.journal import Ended, Intent
 from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
-from airflow_oauth_guard.store.tables import credentials, intents, statuses, tokens, transitions
+from airflow_oauth_guard.store.tables import credentials, statuses, tokens, transitions
 
 SECRETS = (tokens.c.access_token, tokens.c.refresh_token)
 
@@ -40,6 +40,7 @@ _COLUMNS = (
     tokens.c.generation.label("token_generation"),
     tokens.c.issued_at,
     tokens.c.expires_at,
+    tokens.c.lease_until,
     statuses.c.status,
     statuses.c.since,
 )
@@ -56,8 +57,13 @@ class Credentials:
         """Take a connection in, or bring its settings up to date.
 
         The connection's token fields are seeds: they are read when the credential is new, and again only when
-        somebody has put other ones there, which is how a person reconnects it.
+        somebody has put other ones there, which is how a person reconnects it. Where nothing has changed nothing is
+        written, so that asking often costs little.
         """
+        with self._database.read() as connection:
+            known = self._find(connection, enrollment.conn_id)
+            if known is not None and not self._news(connection, known, enrollment)[0]:
+                return known
         with self._database.write() as connection:
             existing = self._find_locked(connection, enrollment.conn_id)
             if existing is None:
@@ -148,38 +154,46 @@ class Credentials:
             if taken.rowcount != 1:
                 return None
             lease = Lease(self._require(connection, conn_id), self._tokens(connection, credential.id), owner)
-            return self._with_open_intent(connection, lease)
+            return self._with_journal(connection, lease)
 
     def open_intent(self, lease: Lease, token: str, now: datetime) -> int:
-        """Journal that a refresh is about to be sent."""
-        with self._database.write() as connection:
-            result = connection.execute(
-                insert(intents).values(
-                    credential_id=lease.credential.id,
-                    generation=lease.tokens.generation,
-                    token_fingerprint=fingerprint(token),
-                    opened_at=now,
-                )
-            )
-            assert result.inserted_primary_key is not None
-            return int(result.inserted_primary_key[0])
+        """Journal that a refresh is about to be sent, by the process that holds the lease.
 
-    def keep_answer(self, intent_id: int, answer: Answer) -> None:
-        """Keep the raw answer before anybody parses it: it may hold the only copy of the next token."""
-        if not isinstance(answer, HttpAnswer):
-            return
-        kept = json.dumps(
-            {
-                "status": answer.status,
-                "headers": dict(answer.headers),
-                "body": base64.b64encode(answer.body).decode(),
-                "received_at": answer.received_at.isoformat(),
-            }
-        )
+        Raises:
+            LeaseLostError: If it does not any more, for instance after its machine slept.
+        """
         with self._database.write() as connection:
-            connection.execute(
-                update(intents).where(intents.c.id == intent_id).values(answer=self._cipher.encrypt(kept))
+            self._require_locked(connection, lease.credential.conn_id)
+            held = select(tokens.c.credential_id).where(
+                tokens.c.credential_id == lease.credential.id,
+                tokens.c.generation == lease.tokens.generation,
+                tokens.c.lease_owner == lease.owner,
+                tokens.c.lease_until >= now,
             )
+            if connection.execute(held).first() is None:
+                raise LeaseLostError(
+                    f"Credential `{lease.credential.conn_id}`: the lease ran out before the refresh was sent, and another "
+                    "process may have taken it. Nothing was sent; the next run goes on."
+                )
+            return journal.open_intent(connection, lease.credential.id, lease.tokens.generation, token, now)
+
+    def seal_answer(self, intent_id: int, answer: HttpAnswer) -> str:
+        """The raw answer, encrypted: it may hold the only copy of the next token."""
+        return self._cipher.encrypt(journal.answer_as_text(answer, intent_id))
+
+    def open_answer(self, intent: Intent, sealed: str) -> HttpAnswer:
+        """What :meth:`seal_answer` sealed.
+
+        Raises:
+            StoreConfigurationError: If no key opens it.
+            ValueError: If it is the answer to another refresh.
+        """
+        return journal.answer_from_text(self._cipher.decrypt(sealed), intent.id)
+
+    def keep_answer(self, intent_id: int, sealed: str) -> None:
+        """Keep a sealed answer before anybody parses it."""
+        with self._database.write() as connection:
+            journal.keep(connection, intent_id, sealed)
 
     def renew(
         self, lease: Lease, intent_id: int, issued: IssuedTokens, seen: Evidence, now: datetime
@@ -195,7 +209,7 @@ class Credentials:
             was, _ = ledger.apply(connection, lease.credential.id, recorded, now)
             # Dated by the answer: one that was kept for hours has that much less to live.
             self._store_generation(connection, lease, issued, seen.observed_at)
-            self._close_intent(connection, intent_id, "renewed", now)
+            journal.close(connection, intent_id, Ended.RENEWED, now)
             connection.execute(
                 update(credentials)
                 .where(credentials.c.id == lease.credential.id)
@@ -215,7 +229,7 @@ class Credentials:
         seen: Evidence,
         *,
         attempt_after: datetime | None,
-        outcome: str,
+        outcome: Ended,
         now: datetime,
     ) -> Evidence:
         """Record a refresh that brought no token. No status is touched: a failed refresh is a question.
@@ -225,13 +239,12 @@ class Credentials:
 
         Args:
             attempt_after: When to ask again; None leaves the schedule alone (a repeat inside an investigation).
-            outcome: ``refused`` or, where the provider may have spent the token, ``lost``.
         """
         with self._database.write() as connection:
             current = self._require_locked(connection, lease.credential.conn_id)
             recorded = ledger.add(connection, lease.credential.id, seen)
             if intent_id is not None:
-                self._close_intent(connection, intent_id, outcome, now)
+                journal.close(connection, intent_id, outcome, now)
             # A late failure of older tokens says nothing about those that have replaced them.
             if attempt_after is not None and current.generation == lease.tokens.generation:
                 connection.execute(
@@ -268,6 +281,12 @@ class Credentials:
         """
         with self._database.write() as connection:
             credential = self._require_locked(connection, conn_id)
+            pending = journal.unsettled(connection, credential.id, credential.generation)
+            if pending is not None and pending.outcome is None:
+                raise UnprovenTransitionError(
+                    f"Credential `{conn_id}` was not set `expired`: the refresh sent at {pending.opened_at:%Y-%m-%d %H:%M:%S}Z has "
+                    "no outcome yet, so nobody knows which tokens are the newest. The next refresh settles it."
+                )
             seen = ledger.by_id(connection, credential.id, evidence_id)
             proof = require_carries(seen, Status.EXPIRED, conn_id=conn_id, generation=credential.generation)
             ledger.apply(connection, credential.id, replace(proof, observer=observer), now)
@@ -290,10 +309,15 @@ class Credentials:
         with self._database.read() as connection:
             return ledger.shape_is_proven(connection, credential.id, credential.client_key, shape_id, now)
 
-    def has_lost_answer(self, credential: Credential) -> bool:
-        """Whether a refresh of the newest generation ended without an answer."""
+    def has_lost_answer(self, credential: Credential, now: datetime) -> bool:
+        """Whether a refresh of the newest generation may have brought tokens that did not reach us.
+
+        One that is under way has not lost anything yet.
+        """
         with self._database.read() as connection:
-            return connection.execute(_lost(credential.id, credential.generation)).first() is not None
+            newest = journal.unsettled(connection, credential.id, credential.generation)
+            under_way = newest is not None and newest.outcome is None and credential.is_leased(now)
+            return newest is not None and not under_way
 
     def transitions(self, credential: Credential) -> Sequence[RowMapping]:
         """Every status change there was, oldest first."""
@@ -362,31 +386,39 @@ class Credentials:
         )
         connection.execute(insert(statuses).values(credential_id=credential_id, status=Status.ACTIVE.value, since=now))
 
-    def _update(
-        self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
-    ) -> None:
-        was = connection.execute(select(credentials).where(credentials.c.id == existing.id)).mappings().one()
+    def _news(
+        self, connection: Connection, known: Credential, enrollment: Enrollment
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """What the connection says that the store does not know: settings, and tokens that somebody has put in."""
+        was = connection.execute(select(credentials).where(credentials.c.id == known.id)).mappings().one()
         values = _settings(enrollment)
-        news = {}
+        seeds = {}
         for token, seed in (("access_token", "access_seed"), ("refresh_token", "refresh_seed")):
             if not values[seed]:
                 # An emptied field takes nothing away: it was read once, and what it led to lives here.
                 values[seed] = was[seed]
-            elif values[seed] != was[seed] and (was[seed] or existing.generation == 0):
+            elif values[seed] != was[seed] and (was[seed] or known.generation == 0):
                 # Tokens that were imported before the connection's seed was first read are the newer ones.
-                news[token] = getattr(enrollment, token)
-        if news:
-            self._reseed(
-                connection,
-                existing,
-                replace(enrollment, **{"access_token": "", "refresh_token": "", **news}),
-                now,
-                observer,
+                seeds[token] = getattr(enrollment, token)
+        return {name: value for name, value in values.items() if value != was[name]}, seeds
+
+    def _update(
+        self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
+    ) -> None:
+        changed, seeds = self._news(connection, existing, enrollment)
+        if not changed:
+            return
+        if seeds:
+            given = replace(
+                enrollment,
+                access_token=seeds.get("access_token", ""),
+                refresh_token=seeds.get("refresh_token", ""),
             )
-        elif any(values[name] != was[name] for name in ("connection_class", "client_key", "probe_host")):
+            self._reseed(connection, existing, given, now, observer)
+        elif changed.keys() & {"connection_class", "client_key", "probe_host"} and existing.attempt_after:
             # Somebody has mended the connection: what failed before may work now.
-            values |= {"attempt_after": now if existing.attempt_after else None}
-        connection.execute(update(credentials).where(credentials.c.id == existing.id).values(**values))
+            changed["attempt_after"] = now
+        connection.execute(update(credentials).where(credentials.c.id == existing.id).values(**changed))
 
     def _reseed(
         self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
@@ -436,21 +468,13 @@ class Credentials:
         row = connection.execute(select(tokens).where(tokens.c.credential_id == credential_id)).mappings().one()
         return Tokens(row["generation"], self._open(row["access_token"]), self._open(row["refresh_token"]))
 
-    def _with_open_intent(self, connection: Connection, lease: Lease) -> Lease:
-        row = (
-            connection.execute(
-                select(intents)
-                .where(intents.c.credential_id == lease.credential.id, intents.c.outcome.is_(None))
-                .order_by(intents.c.id.desc())
-                .limit(1)
-            )
-            .mappings()
-            .one_or_none()
-        )
-        if row is not None and row["generation"] == lease.tokens.generation and row["answer"] is not None:
-            return replace(lease, kept_answer=(row["id"], _answer_from(self._open(row["answer"]))))
-        lost = connection.execute(_lost(lease.credential.id, lease.tokens.generation)).first() is not None
-        return replace(lease, lost_answer=lost)
+    def _with_journal(self, connection: Connection, lease: Lease) -> Lease:
+        of_these = (connection, lease.credential.id, lease.tokens.generation)
+        unsettled = journal.unsettled(*of_these)
+        if unsettled is None:
+            return lease
+        kept = self.open_answer(unsettled, unsettled.answer) if unsettled.answer else None
+        return replace(lease, unsettled=unsettled, kept_answer=kept, lost_since=journal.lost_since(*of_these))
 
     def _store_generation(
         self, connection: Connection, lease: Lease, issued: IssuedTokens, issued_at: datetime
@@ -476,12 +500,6 @@ class Credentials:
                 "replaced by somebody else while they were being refreshed. The answer is kept in the journal."
             )
 
-    def _close_intent(self, connection: Connection, intent_id: int, outcome: str, now: datetime) -> None:
-        # Its answer has served: the tokens it held are stored, or it held none. A lost one has no answer.
-        connection.execute(
-            update(intents).where(intents.c.id == intent_id).values(outcome=outcome, closed_at=now, answer=None)
-        )
-
     def _release(self, connection: Connection, lease: Lease) -> None:
         connection.execute(
             update(tokens)
@@ -496,19 +514,6 @@ def _kept_aside() -> list[tuple[Column[Any], Any]]:
         (tokens.c.previous_access_token, tokens.c.access_token),
         (tokens.c.previous_refresh_token, tokens.c.refresh_token),
     ]
-
-
-def _lost(credential_id: int, generation: int) -> Any:
-    """Refreshes of this generation that may have been processed without their answer reaching us."""
-    return (
-        select(intents.c.id)
-        .where(
-            intents.c.credential_id == credential_id,
-            intents.c.generation == generation,
-            or_(intents.c.outcome == "lost", and_(intents.c.outcome.is_(None), intents.c.answer.is_(None))),
-        )
-        .limit(1)
-    )
 
 
 def _settings(enrollment: Enrollment) -> dict[str, Any]:
@@ -541,16 +546,6 @@ def _record_false_expiry(connection: Connection, credential: Credential, seen: E
     )
 
 
-def _answer_from(text: str) -> HttpAnswer:
-    kept = json.loads(text)
-    return HttpAnswer(
-        status=kept["status"],
-        headers=kept["headers"],
-        body=base64.b64decode(kept["body"]),
-        received_at=parse_instant(kept["received_at"], "received_at"),
-    )
-
-
 def credential_from_row(row: RowMapping) -> Credential:
     return Credential(
         id=row["id"],
@@ -570,4 +565,5 @@ def credential_from_row(row: RowMapping) -> Credential:
         attempt_after=row["attempt_after"],
         expire_policy=row["expire_policy"],
         alert_route=row["alert_route"],
+        leased_until=row["lease_until"],
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,22 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, column, create_engine, event, func, inspect, select, table
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from airflow_oauth_guard.errors import StoreConfigurationError
+from airflow_oauth_guard.errors import StoreConfigurationError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
 
 VERSION_TABLE = "oauth_guard_alembic_version"
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another on SQLite; a write of ours takes milliseconds."""
+
+SQLITE_SLOW_SECONDS = 1.0
+"""A writer that waits longer has company enough to be told about PostgreSQL."""
+
+CONNECT_TIMEOUT_SECONDS = 10
+"""For a database server; a host that swallows packets would hold a worker for minutes otherwise."""
 
 MIGRATION_WAIT_SECONDS = 120
 
@@ -36,28 +47,38 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, committed at the end, rolled back on an error."""
-        with self.engine.begin() as connection:
+        """One transaction, committed at the end, rolled back on an error.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached, or stays locked by others. Whether a commit that
+                was under way took place is unknown then.
+        """
+        with _translated(self.engine), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that writes nothing and, on SQLite, blocks no writer."""
-        with self.engine.connect().execution_options(oauth_guard_read=True) as connection:
+        """One transaction that writes nothing and, on SQLite, blocks no writer.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached.
+        """
+        with _translated(self.engine), self.engine.connect().execution_options(oauth_guard_read=True) as connection:
             yield connection
 
     def migrate(self) -> None:
         """Create or upgrade the tables; safe when many processes start at once.
 
         Raises:
-            StoreConfigurationError: If the database cannot be reached or belongs to a newer release.
+            StoreConfigurationError: If the database does not let us, or belongs to a newer release.
+            StoreUnavailableError: If it cannot be reached.
         """
         config = _alembic_config()
         try:
             with self.read() as connection:
                 if _revision(connection) == _head(config):
                     return
-            with _one_at_a_time(self.engine), self.write() as connection:
+            with _translated(self.engine), _one_at_a_time(self.engine), self.write() as connection:
                 _refuse_newer(connection, config)
                 config.attributes["connection"] = connection
                 upgrade(config, "head")
@@ -67,6 +88,41 @@ class Database:
             ) from error
 
 
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    """Tell "cannot be reached now" from every other database error, which stays what it is."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError) as error:
+        if not _is_unavailable(engine, error):
+            raise
+        where = engine.url.render_as_string(hide_password=True)
+        why = error.orig if isinstance(error, DBAPIError) else error
+        raise StoreUnavailableError(f"The store at {where} cannot be used now: {why}.{_advice(engine)}") from error
+
+
+def _is_unavailable(engine: Engine, error: DBAPIError | PoolTimeoutError) -> bool:
+    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
+        return True
+    if engine.dialect.name == "sqlite":
+        return isinstance(error, OperationalError) and any(words in str(error.orig) for words in _SQLITE_UNAVAILABLE)
+    # Without a statement: while connecting or committing.
+    return isinstance(error, OperationalError) and error.statement is None
+
+
+_SQLITE_UNAVAILABLE = ("locked", "busy", "unable to open", "disk is full", "disk I/O error", "readonly database")
+
+
+def _advice(engine: Engine) -> str:
+    return f" {_TIME_FOR_A_SERVER}" if engine.dialect.name == "sqlite" else ""
+
+
+_TIME_FOR_A_SERVER = (
+    "If other processes of ours keep it busy, it is time for PostgreSQL: name a connection to one in "
+    "`[oauth_guard] store_conn_id`."
+)
+
+
 def _engine(url: str | URL) -> Engine:
     try:
         parsed = make_url(url)
@@ -74,6 +130,8 @@ def _engine(url: str | URL) -> Engine:
         options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
         if parsed.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
+        if parsed.get_backend_name() != "sqlite" and "connect_timeout" not in parsed.query:
+            options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
         engine = create_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StoreConfigurationError(
@@ -107,8 +165,14 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("oauth_guard_read")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("oauth_guard_read"):
+            connection.exec_driver_sql("BEGIN")
+            return
+        asked = time.monotonic()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        waited = time.monotonic() - asked
+        if waited > SQLITE_SLOW_SECONDS:
+            log.warning("Waited %.1f s to write to the SQLite store. %s", waited, _TIME_FOR_A_SERVER)
 
 
 def _alembic_config() -> Config:

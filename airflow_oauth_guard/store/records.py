@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from airflow_oauth_guard.domain.answers import Answer
+from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.store.journal import Intent
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Credential:
     """When to ask again, and not before: after a failure, or because a person changed something."""
     expire_policy: str
     alert_route: str
+    leased_until: datetime | None = None
+    """Until when some process has the sole right to refresh it."""
+
+    def is_leased(self, now: datetime) -> bool:
+        return self.leased_until is not None and now <= self.leased_until
 
     def waits(self, now: datetime) -> bool:
         return self.attempt_after is not None and now < self.attempt_after
@@ -73,10 +79,12 @@ class Lease:
     tokens: Tokens
     """Read inside the lease: the newest there are."""
     owner: str
-    lost_answer: bool = False
-    """An earlier refresh of this generation ended without an answer: the token may be spent."""
-    kept_answer: tuple[int, Answer] | None = None
-    """An answer that was kept but not taken in before its process died, with its intent's id."""
+    unsettled: Intent | None = None
+    """The newest refresh of this generation of which nobody knows whether it spent the token."""
+    kept_answer: HttpAnswer | None = None
+    """The answer to that refresh, where it was kept: it may hold the next tokens."""
+    lost_since: datetime | None = None
+    """When the first such refresh was sent."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ class AuthorizationServer:
         grant_types: Sequence[str] = ("refresh_token",),
         rotation: bool = False,
         reuse_detection: bool = False,
+        rotation_grace: timedelta = timedelta(),
         wrong_grant_error: str = "unsupported_grant_type",
         scope: str = "read",
         jwks: Json | None = None,
@@ -188,6 +189,8 @@ class AuthorizationServer:
                 Threads: th_refresh_token.
             rotation: Whether each refresh replaces the refresh token; the old one is dead at once.
             reuse_detection: Whether a replaced refresh token that comes back ends its family.
+            rotation_grace: How long a replaced refresh token still buys fresh tokens of its family, which counts as
+                no reuse. Whole seconds. Default: not at all.
             wrong_grant_error: The answer to any other grant type: an RFC 6749 code, or "meta".
             scope: All it may ask for, separated by spaces.
             jwks: Public keys, for private_key_jwt and jwt-bearer.
@@ -202,6 +205,7 @@ class AuthorizationServer:
             "grant_types": list(grant_types),
             "rotation": rotation,
             "reuse_detection": reuse_detection,
+            "rotation_grace": seconds(rotation_grace),
             "wrong_grant_error": wrong_grant_error,
             "scope": scope,
             "jwks": jwks,
@@ -277,9 +281,13 @@ class AuthorizationServer:
         """Everything works again."""
         self._admin("DELETE", "faults")
 
-    def advance(self, duration: timedelta) -> None:
-        """Let time pass on the server, for all clients; it does not go back."""
-        self._admin("POST", "clock", {"advance_seconds": duration.total_seconds()})
+    def advance(self, duration: timedelta, *, signers_too: bool = False) -> None:
+        """Let time pass on the server, for all clients; it does not go back.
+
+        Args:
+            signers_too: Whether it passed for those who sign jwt-bearer assertions as well.
+        """
+        self._admin("POST", "clock", {"advance_seconds": duration.total_seconds(), "signers_too": signers_too})
 
     def set_rows(self, client_id: str, count: int) -> None:
         """How many rows `rows_url` sends."""

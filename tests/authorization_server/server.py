@@ -63,11 +63,12 @@ ENDPOINTS = {
 class Clock:
     """Our own time, which tests move forward so that tokens expire without waiting for them.
 
-    Assertions (RFC 7523) are still judged by the machine's time: their signer did not move.
+    Assertions (RFC 7523) are still judged by the machine's time, unless their signer is said to have moved as well.
     """
 
     def __init__(self) -> None:
         self.offset = 0.0
+        self.signers_offset = 0.0
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -84,6 +85,7 @@ class Client(ClientMixin):  # type: ignore[misc]
     grant_types: list[str] = field(default_factory=lambda: ["refresh_token"])
     rotation: bool = False
     reuse_detection: bool = False
+    rotation_grace: int = 0
     wrong_grant_error: str = "unsupported_grant_type"
     scope: str = "read"
     jwks: Json | None = None
@@ -141,6 +143,8 @@ class Token(TokenMixin):  # type: ignore[misc]
     issued_at: float
     expires_at: float | None
     revoked: bool = False
+    replaced_at: float | None = None
+    """When rotation first gave the next one for it."""
 
     @property
     def client_id(self) -> str:
@@ -168,6 +172,12 @@ class Token(TokenMixin):  # type: ignore[misc]
     def is_expired(self) -> bool:
         """By our clock."""
         return self.expires_at is not None and self.expires_at <= self.clock.now()
+
+    def in_grace(self, grace: float) -> bool:
+        """Whether it was replaced so lately that its answer may not have arrived: then it counts once more."""
+        if self.replaced_at is None or self.grant.revoked or self.is_expired():
+            return False
+        return self.clock.now() - self.replaced_at < grace
 
     def is_revoked(self) -> bool:
         """Revoked or replaced. Access tokens may outlive their grant, as with most providers."""
@@ -496,7 +506,7 @@ class PrivateKeyJwt(JWTBearerClientAssertion):  # type: ignore[misc]
 
 
 class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
-    """RFC 6749 §6, with rotation and reuse detection (RFC 9700 §4.14.2) if the client has them."""
+    """RFC 6749 §6, with rotation, reuse detection (RFC 9700 §4.14.2) and a grace window if the client has them."""
 
     TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
 
@@ -510,6 +520,8 @@ class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
         token = ledger.tokens.get(refresh_token)
         if token is None or token.kind != "refresh":
             return None
+        if token.check_client(self.client) and token.in_grace(self.client.rotation_grace):
+            return token
         if token.revoked and self.client.reuse_detection and token.check_client(self.client):
             token.grant.revoked = True
         return token if token.live else None
@@ -519,8 +531,10 @@ class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
         return refresh_token.grant.user
 
     def revoke_old_credential(self, refresh_token: Token) -> None:
-        """With rotation, the old refresh token is dead at once: there is no grace period."""
+        """With rotation, the old refresh token is dead at once, but for the client's grace window."""
         refresh_token.revoked = self.client.rotation
+        if self.client.rotation and refresh_token.replaced_at is None:
+            refresh_token.replaced_at = ledger.clock.now()
 
 
 class ClientCredentials(rfc6749.ClientCredentialsGrant):  # type: ignore[misc]
@@ -531,6 +545,12 @@ class ClientCredentials(rfc6749.ClientCredentialsGrant):  # type: ignore[misc]
 
 class JwtBearer(JWTBearerGrant):  # type: ignore[misc]
     """RFC 7523 §2.1. The assertion's issuer is the client, as with Google's service accounts."""
+
+    def verify_claims(self, claims: Json) -> None:
+        """By the signers' clock: Authlib knows the machine's only, so the claims are moved instead."""
+        moved = ledger.clock.signers_offset
+        times = {name: claims[name] - moved for name in ("exp", "iat", "nbf") if isinstance(claims.get(name), int)}
+        super().verify_claims({**claims, **times})
 
     def resolve_issuer_client(self, issuer: str) -> Client | None:
         """The client; a disabled one is not merely unknown."""
@@ -917,7 +937,9 @@ def clear_faults() -> ResponseReturnValue:
 @admin.post("/clock")
 def advance_clock() -> ResponseReturnValue:
     """Let time pass."""
-    ledger.clock.offset += float(body().get("advance_seconds", 0))
+    passed = float(body().get("advance_seconds", 0))
+    ledger.clock.offset += passed
+    ledger.clock.signers_offset += passed if body().get("signers_too") else 0
     return {"now": iso(ledger.clock.now())}
 
 

@@ -19,6 +19,7 @@ from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.investigations import _insert, _open_id
+from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.records import Credential, Enrollment, Lease
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import evidence as ledger_table
@@ -104,11 +105,16 @@ def issued(generation: int = 2, **changes: Any) -> IssuedTokens:
     return replace(given, **changes)
 
 
+def keep(store: Store, intent: int, answer: HttpAnswer) -> None:
+    """Keep a raw answer, as the hook does before it parses it."""
+    store.credentials.keep_answer(intent, store.credentials.seal_answer(intent, answer))
+
+
 def renewed(store: Store, conn_id: str = "crm", owner: str = "worker-1", now: datetime = NOW) -> Credential:
     """One whole refresh that succeeds."""
     lease = leased(store, conn_id, owner, now)
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
-    store.credentials.keep_answer(intent, token_answer(lease.tokens.generation + 1))
+    keep(store, intent, token_answer(lease.tokens.generation + 1))
     tokens = issued(lease.tokens.generation + 1)
     credential, _ = store.credentials.renew(lease, intent, tokens, success(lease.tokens.generation, now), now)
     return credential
@@ -122,7 +128,7 @@ def failed(
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
     seen = refusal(lease.tokens.generation, now)
     return store.credentials.fail(
-        lease, intent, seen, attempt_after=attempt_after or now + timedelta(minutes=5), outcome="refused", now=now
+        lease, intent, seen, attempt_after=attempt_after or now + timedelta(minutes=5), outcome=Ended.REFUSED, now=now
     )
 
 

@@ -9,12 +9,13 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_oauth_guard.domain.answers import NoAnswer
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.errors import LeaseLostError, NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.store.encryption import fingerprint
 from airflow_oauth_guard.store.incidents import Symptom
+from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.records import Credential, Lease, Tokens
 from airflow_oauth_guard.store.store import Store
 
@@ -34,6 +35,7 @@ from .making import (
     found,
     interrupting,
     issued,
+    keep,
     leased,
     open_question,
     planted,
@@ -284,7 +286,7 @@ def test_a_lease_hands_out_the_newest_tokens(store: Store) -> None:
     lease = leased(store)
     assert lease.tokens == Tokens(2, "access-2", "refresh-2")
     assert (lease.credential.id, lease.credential.generation, lease.owner) == (credential.id, 2, "worker-1")
-    assert (lease.lost_answer, lease.kept_answer) == (False, None)
+    assert (lease.unsettled, lease.kept_answer, lease.lost_since) == (None, None, None)
 
 
 def test_while_a_lease_is_held_nobody_else_gets_one(store: Store) -> None:
@@ -351,7 +353,7 @@ def test_a_refresh_stores_its_tokens_as_the_next_generation(store: Store, raw: R
     before = raw.rows("oauth_guard_tokens")[0]
     lease = leased(store)
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, NOW)
-    store.credentials.keep_answer(intent, token_answer())
+    keep(store, intent, token_answer())
     credential, kept = store.credentials.renew(lease, intent, issued(), success(), after(seconds=2))
     assert (credential.generation, credential.status) == (2, Status.ACTIVE)
     assert (credential.life.issued_at, credential.life.expires_at) == (NOW, after(hours=1))
@@ -361,7 +363,7 @@ def test_a_refresh_stores_its_tokens_as_the_next_generation(store: Store, raw: R
     assert (now["previous_refresh_token"], now["scope"]) == (before["refresh_token"], "read write")
     [journal] = raw.rows("oauth_guard_intents")
     assert (journal["outcome"], journal["answer"]) == ("renewed", None)
-    assert leased(store, owner="worker-2").lost_answer is False, "the lease was not given back"
+    assert leased(store, owner="worker-2").unsettled is None, "the lease was not given back"
 
 
 def test_a_provider_that_sends_no_refresh_token_leaves_the_one_in_use(store: Store) -> None:
@@ -442,7 +444,7 @@ def test_a_failed_repeat_inside_an_investigation_leaves_the_schedule_alone(store
     failed(store, attempt_after=after(minutes=5))
     lease = leased(store)
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
-    store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome="refused", now=NOW)
+    store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome=Ended.REFUSED, now=NOW)
     now = store.credentials.get("crm")
     assert (now.failures, now.attempt_after) == (1, after(minutes=5))
 
@@ -451,14 +453,14 @@ def test_a_failure_gives_the_lease_back_and_a_refusal_loses_nothing(store: Store
     enrolled(store)
     failed(store)
     lease = leased(store, owner="worker-2")
-    assert (lease.lost_answer, lease.kept_answer) == (False, None)
-    assert not store.credentials.has_lost_answer(lease.credential)
+    assert (lease.unsettled, lease.kept_answer, lease.lost_since) == (None, None, None)
+    assert not store.credentials.has_lost_answer(lease.credential, NOW)
 
 
 def test_a_failure_before_anything_was_sent_is_recorded_without_an_intent(store: Store, raw: RawSql) -> None:
     enrolled(store)
     seen = store.credentials.fail(
-        leased(store), None, refusal(), attempt_after=after(minutes=5), outcome="refused", now=NOW
+        leased(store), None, refusal(), attempt_after=after(minutes=5), outcome=Ended.REFUSED, now=NOW
     )
     assert found(store, seen) == seen
     assert raw.rows("oauth_guard_intents") == []
@@ -471,7 +473,7 @@ def test_a_late_failure_of_an_old_holder_does_not_count_against_the_new_tokens(s
     intent = store.credentials.open_intent(slow, "crm-refresh-1", NOW)
     renewed(store, owner="worker-2", now=NOW + 2 * TTL)
     seen = store.credentials.fail(
-        slow, intent, refusal(), attempt_after=after(hours=6), outcome="refused", now=NOW + 3 * TTL
+        slow, intent, refusal(), attempt_after=after(hours=6), outcome=Ended.REFUSED, now=NOW + 3 * TTL
     )
     assert found(store, seen) == seen
     now = store.credentials.get("crm")
@@ -486,35 +488,77 @@ def test_an_intent_without_an_answer_is_a_lost_answer(store: Store) -> None:
     lease = leased(store)
     store.credentials.open_intent(lease, "crm-refresh-1", NOW)
     again = leased(store, owner="worker-2", now=NOW + 2 * TTL)
-    assert (again.lost_answer, again.kept_answer) == (True, None)
-    assert store.credentials.has_lost_answer(again.credential)
+    assert (again.lost_since, again.kept_answer) == (NOW, None)
+    assert (again.unsettled.token_fingerprint, again.unsettled.outcome) == (fingerprint("crm-refresh-1"), None)
+
+
+def test_a_refresh_that_is_under_way_has_lost_nothing_yet(store: Store) -> None:
+    credential = enrolled(store)
+    store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
+    now = store.credentials.get("crm")
+    assert not store.credentials.has_lost_answer(now, NOW)
+    assert store.credentials.has_lost_answer(now, NOW + 2 * TTL)
+    proof = planted(store, credential, dead(Status.EXPIRED))
+    with pytest.raises(UnprovenTransitionError, match="no outcome yet"):
+        store.credentials.expire("crm", proof.id, WORKER, NOW)
+
+
+def test_nothing_is_sent_by_a_process_whose_lease_ran_out(store: Store) -> None:
+    """Its machine slept, and somebody else may be refreshing by now."""
+    enrolled(store)
+    slow = leased(store)
+    with pytest.raises(LeaseLostError, match=r"`crm`.*Nothing was sent"):
+        store.credentials.open_intent(slow, "crm-refresh-1", NOW + 2 * TTL)
+    leased(store, owner="worker-2", now=NOW + 2 * TTL)
+    with pytest.raises(LeaseLostError):
+        store.credentials.open_intent(slow, "crm-refresh-1", NOW)
+
+
+def test_what_a_lost_refresh_brought_is_handed_out_again(store: Store) -> None:
+    """Nobody could read it; the next release, or settings that were mended, may."""
+    enrolled(store)
+    lease = leased(store)
+    intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
+    answer = token_answer(body=b'{"data": {"access_token": "2"}}')
+    keep(store, intent, answer)
+    store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome=Ended.LOST, now=NOW)
+    again = leased(store, owner="worker-2")
+    assert (again.kept_answer, again.unsettled.outcome) == (answer, Ended.LOST)
+
+
+def test_an_answer_is_not_taken_for_another_refreshs(store: Store) -> None:
+    enrolled(store)
+    intent = store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
+    sealed = store.credentials.seal_answer(intent + 1, token_answer())
+    store.credentials.keep_answer(intent, sealed)
+    with pytest.raises(ValueError, match=f"belongs to refresh {intent + 1}, not to {intent}"):
+        leased(store, owner="worker-2", now=NOW + 2 * TTL)
 
 
 def test_an_exchange_that_ended_without_an_answer_is_a_lost_answer(store: Store) -> None:
     enrolled(store)
     lease = leased(store)
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
-    store.credentials.keep_answer(intent, NoAnswer("connection reset", maybe_processed=True, received_at=NOW))
-    store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome="lost", now=NOW)
+    store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome=Ended.LOST, now=NOW)
     again = leased(store, owner="worker-2")
-    assert (again.lost_answer, again.kept_answer) == (True, None)
+    assert (again.lost_since, again.kept_answer) == (NOW, None)
 
 
 def test_a_lost_answer_is_forgiven_when_newer_tokens_are_there(store: Store) -> None:
     enrolled(store)
     store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
     credential = renewed(store, owner="worker-2", now=NOW + 2 * TTL)
-    assert not store.credentials.has_lost_answer(credential)
+    assert not store.credentials.has_lost_answer(credential, NOW)
     again = leased(store, owner="worker-3", now=NOW + 2 * TTL)
-    assert (again.lost_answer, again.kept_answer) == (False, None)
+    assert (again.unsettled, again.kept_answer, again.lost_since) == (None, None, None)
 
 
 def test_a_lost_answer_of_one_credential_says_nothing_about_another(store: Store) -> None:
     enrolled(store)
     other = enrolled(store, "erp")
     store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
-    assert not store.credentials.has_lost_answer(other)
-    assert leased(store, "erp").lost_answer is False
+    assert not store.credentials.has_lost_answer(other, NOW)
+    assert leased(store, "erp").unsettled is None
 
 
 @pytest.mark.parametrize(
@@ -525,12 +569,11 @@ def test_an_answer_that_was_kept_is_handed_to_the_next_holder_byte_for_byte(stor
     lease = leased(store)
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
     answer = token_answer(headers={"content-type": "application/json", "x": "tür"}, body=body)
-    store.credentials.keep_answer(intent, answer)
+    keep(store, intent, answer)
     again = leased(store, owner="worker-2", now=NOW + 2 * TTL)
-    assert again.kept_answer == (intent, answer)
-    assert again.lost_answer is False
-    assert again.kept_answer is not None
-    assert again.kept_answer[1].received_at == NOW
+    assert again.kept_answer == answer
+    assert again.kept_answer.received_at == NOW
+    assert again.unsettled.id == intent
     credential, _ = store.credentials.renew(again, intent, issued(), success(), NOW + 2 * TTL)
     assert credential.generation == 2
     assert leased(store, owner="worker-3", now=NOW + 2 * TTL).kept_answer is None
@@ -554,7 +597,7 @@ def test_an_old_holder_cannot_store_its_tokens_over_newer_ones_and_its_answer_st
     enrolled(store)
     slow = leased(store)
     intent = store.credentials.open_intent(slow, "crm-refresh-1", NOW)
-    store.credentials.keep_answer(intent, token_answer(9))
+    keep(store, intent, token_answer(9))
     quick = leased(store, owner="worker-2", now=NOW + 2 * TTL)
     other = store.credentials.open_intent(quick, "crm-refresh-1", NOW + 2 * TTL)
     store.credentials.renew(quick, other, issued(2), success(), NOW + 2 * TTL)
@@ -563,24 +606,41 @@ def test_an_old_holder_cannot_store_its_tokens_over_newer_ones_and_its_answer_st
         store.credentials.renew(slow, intent, issued(9), success(), NOW + 2 * TTL)
     assert raw.everything() == before
     [journal] = [row for row in raw.rows("oauth_guard_intents") if row["id"] == intent]
-    assert (bool(journal["answer"]), journal["outcome"]) == (True, None)
+    assert (bool(journal["answer"]), journal["outcome"]) == (True, "lost")
 
 
 @pytest.mark.parametrize("was", [Status.ACTIVE, Status.LAPSED], ids=lambda status: status.value)
-def test_new_tokens_that_arrive_while_the_credential_is_being_expired_win(
-    store: Store, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, was: Status
+def test_nothing_is_expired_while_a_refresh_has_no_outcome(store: Store, was: Status) -> None:
+    """What is under way may bring newer tokens, and then they win."""
+    credential = enrolled(store)
+    lease = leased(store)
+    if was is Status.LAPSED:
+        store.credentials.record(credential, dead(Status.LAPSED), NOW)
+    proof = planted(store, credential, dead(Status.EXPIRED))
+    intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
+    with pytest.raises(UnprovenTransitionError, match=r"`crm` was not set `expired`.*no outcome yet"):
+        store.credentials.expire("crm", proof.id, WORKER, NOW)
+    assert store.credentials.get("crm").status is was
+    store.credentials.renew(lease, intent, issued(), success(), after(minutes=1))
+    now = store.credentials.get("crm")
+    assert (now.generation, now.status) == (2, Status.ACTIVE)
+    assert store.incidents.history(About.CREDENTIAL, "crm") == []
+
+
+def test_a_refresh_that_begins_while_the_credential_is_being_expired_waits_and_wins(
+    store: Store, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Expire is in the middle of its work, a refresh comes in with new tokens: both must get through."""
     credential = enrolled(store)
     other = open_store()
     lease = leased(other)
-    intent = other.credentials.open_intent(lease, "crm-refresh-1", NOW)
-    if was is Status.LAPSED:
-        store.credentials.record(credential, dead(Status.LAPSED), NOW)
     proof = planted(store, credential, dead(Status.EXPIRED))
-    renewal = interrupting(
-        monkeypatch, lambda: other.credentials.renew(lease, intent, issued(), success(), after(minutes=1))[0]
-    )
+
+    def refresh() -> Credential:
+        intent = other.credentials.open_intent(lease, "crm-refresh-1", NOW)
+        return other.credentials.renew(lease, intent, issued(), success(), after(minutes=1))[0]
+
+    renewal = interrupting(monkeypatch, refresh)
     assert store.credentials.expire("crm", proof.id, WORKER, NOW).status is Status.EXPIRED
     assert renewal().generation == 2
     assert store.credentials.get("crm").status is Status.ACTIVE

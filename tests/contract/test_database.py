@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL
 
 from airflow_oauth_guard.domain.evidence import Kind
-from airflow_oauth_guard.errors import NaiveDatetimeError, StoreConfigurationError
+from airflow_oauth_guard.errors import NaiveDatetimeError, StoreConfigurationError, StoreUnavailableError
 from airflow_oauth_guard.store.database import VERSION_TABLE
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import metadata
@@ -115,7 +115,7 @@ def test_an_address_that_nobody_answers_is_refused_without_showing_its_password(
         unusable = url.set(database=str(tmp_path / "no such folder" / "store.db"))
     else:
         unusable = url.set(username="nobody_we_know", host="127.0.0.1", port=1, password="hush-hush", query={})
-    with pytest.raises(StoreConfigurationError, match="cannot be used") as refusal_:
+    with pytest.raises(StoreUnavailableError, match="cannot be used") as refusal_:
         Store(unusable, KEY)
     assert "hush-hush" not in str(refusal_.value)
 

@@ -15,7 +15,7 @@ from airflow_oauth_guard.errors import StoreConfigurationError
 from airflow_oauth_guard.store.store import Store
 
 from .conftest import RawSql
-from .making import KEY, NOW, OTHER_KEY, TTL, enrolled, enrollment, issued, leased, success, token_answer
+from .making import KEY, NOW, OTHER_KEY, TTL, enrolled, enrollment, issued, keep, leased, success, token_answer
 
 SECRETS = ("planted-access-1", "planted-refresh-1", "planted-access-2", "planted-refresh-2", "planted-body")
 
@@ -26,14 +26,12 @@ def full_of_secrets(store: Store) -> Store:
     enrolled(store, access_token="planted-access-1", refresh_token="planted-refresh-1")
     lease = leased(store)
     intent = store.credentials.open_intent(lease, "planted-refresh-1", NOW)
-    store.credentials.keep_answer(intent, token_answer(body=b'{"access_token": "planted-body"}'))
+    keep(store, intent, token_answer(body=b'{"access_token": "planted-body"}'))
     tokens = issued(access_token="planted-access-2", refresh_token="planted-refresh-2")
     store.credentials.renew(lease, intent, tokens, success(), NOW)
     again = leased(store)
     intent = store.credentials.open_intent(again, "planted-refresh-2", NOW)
-    store.credentials.keep_answer(
-        intent, token_answer(headers={"x-token": "planted-body"}, body=b'{"access_token": "planted-body"}')
-    )
+    keep(store, intent, token_answer(headers={"x-token": "planted-body"}, body=b'{"access_token": "planted-body"}'))
     return store
 
 

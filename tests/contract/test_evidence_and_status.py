@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,7 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
 
@@ -185,10 +186,12 @@ TRANSITIONS = "oauth_guard_transitions"
 
 @pytest.fixture
 def history(store: Store) -> Store:
-    """One question, one proof, one transition."""
-    enrolled(store)
-    failed(store)
-    expired(store)
+    """One question, one proof, one transition; of today, since evidence may be deleted once it is old."""
+    today = datetime.now(timezone.utc)
+    credential = enrolled(store)
+    failed(store, now=today)
+    proof = planted(store, credential, dead(Status.EXPIRED, now=today))
+    store.credentials.expire("crm", proof.id, WORKER, today)
     return store
 
 
@@ -324,7 +327,7 @@ def test_whatever_a_provider_writes_can_be_kept(store: Store, strange: str, form
         body=redact_body(body, ()),
         headers=redact_headers({"www-authenticate": said}, ()),
     )
-    kept = store.credentials.fail(lease, intent, seen, attempt_after=None, outcome="refused", now=NOW)
+    kept = store.credentials.fail(lease, intent, seen, attempt_after=None, outcome=Ended.REFUSED, now=NOW)
     there = found(store, kept)
     assert there is not None
     for words in (there.body, there.reading.explanation, there.headers["www-authenticate"]):

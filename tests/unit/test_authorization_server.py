@@ -104,6 +104,42 @@ def test_with_rotation_the_old_refresh_token_is_dead_at_once(
     assert refresh(server, name, new["refresh_token"]).ok is not reuse_detection
 
 
+def test_in_the_grace_window_a_replaced_refresh_token_gives_fresh_tokens_of_its_family(
+    server: AuthorizationServer, name: str
+) -> None:
+    server.add_client(name, rotation=True, reuse_detection=True, rotation_grace=timedelta(seconds=60))
+    old = server.mint(name).refresh_token
+    first = refresh(server, name, old).json()
+    server.advance(timedelta(seconds=30))
+    second = refresh(server, name, old).json()
+    assert len({old, first["refresh_token"], second["refresh_token"]}) == 3
+    assert server.truth(name).grant_live
+    assert probe(server, second["access_token"]).ok
+    assert refresh(server, name, first["refresh_token"]).ok, "the answer that was thought lost may be in use"
+    assert refresh(server, name, second["refresh_token"]).ok
+
+
+def test_after_the_grace_window_a_replaced_refresh_token_is_reuse(server: AuthorizationServer, name: str) -> None:
+    """The window begins with the first replacement: using it does not make it longer."""
+    server.add_client(name, rotation=True, reuse_detection=True, rotation_grace=timedelta(seconds=60))
+    old = server.mint(name).refresh_token
+    refresh(server, name, old)
+    server.advance(timedelta(seconds=50))
+    newest = refresh(server, name, old).json()["refresh_token"]
+    server.advance(timedelta(seconds=20))
+    assert refresh(server, name, old).json()["error"] == "invalid_grant"
+    assert not server.truth(name).grant_live
+    assert refresh(server, name, newest).status_code == 400
+
+
+def test_the_grace_window_brings_no_revoked_grant_back(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, rotation=True, rotation_grace=timedelta(seconds=60))
+    old = server.mint(name).refresh_token
+    assert refresh(server, name, old).ok
+    server.revoke(name)
+    assert refresh(server, name, old).json()["error"] == "invalid_grant"
+
+
 def test_of_two_simultaneous_refreshes_with_rotation_one_wins(server: AuthorizationServer, name: str) -> None:
     server.add_client(name, rotation=True)
     token = server.mint(name).refresh_token
@@ -334,6 +370,21 @@ def test_jwt_bearer_answers_a_signed_assertion(server: AuthorizationServer, name
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     server.change_client(name, disabled=True)
     assert send(sign(claims, key)).status_code == 401
+
+
+def test_an_assertion_from_the_future_is_refused_unless_its_signer_is_said_to_have_moved(name: str) -> None:
+    def ask_in(server: AuthorizationServer, ahead: timedelta) -> requests.Response:
+        at = int(time.time() + ahead.total_seconds())
+        claims = {"iss": name, "sub": "ada", "aud": server.token_url, "iat": at, "exp": at + 300}
+        form = {"grant_type": JWT_BEARER, "assertion": sign(claims)}
+        return HTTP.post(server.token_url, data=form, timeout=5)
+
+    with AuthorizationServer() as server:  # one of its own: the clock of the shared one does not go back
+        server.add_client(name, client_secret=None, grant_types=[JWT_BEARER], jwks=JWKS)
+        assert ask_in(server, HOUR).json()["error"] == "invalid_grant"
+        server.advance(HOUR, signers_too=True)
+        assert ask_in(server, HOUR).ok
+        assert not ask_in(server, timedelta()).ok, "by now it has expired"
 
 
 def test_jwt_bearer_refuses_the_wrong_grant_type_by_the_assertions_issuer(

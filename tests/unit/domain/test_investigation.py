@@ -213,7 +213,7 @@ ONE_DROPPED = {
     "a control that was limited": ({"control": http(429)}, "never succeeded for this client"),
     "a control that met another error": ({"control": refusal("invalid_request")}, "never succeeded for this client"),
     "older tokens": ({"newest": 2}, "generation 1 was sent, but 2 is the newest"),
-    "a lost answer": ({"lost_answer": True}, "without its answer reaching us"),
+    "a lost answer": ({"lost_answer": True}, "did not reach us"),
     "no pause": ({"after": PAUSE - SECOND}, "not given again after a pause"),
     "another answer the second time": (
         {"first": refusal("invalid_grant", "expired")},

@@ -16,7 +16,7 @@ from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError, CredentialUnusableError
-from airflow_oauth_guard.hooks.base import Refreshed
+from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.registry import get_hook, hook_for
 from airflow_oauth_guard.metadata import connection_types
 from airflow_oauth_guard.store.records import Enrollment
@@ -238,12 +238,11 @@ def test_a_provider_that_repeats_our_secrets_does_not_get_them_into_the_evidence
     nothing_secret_is_kept(store, guarded.secrets)
 
 
-@pytest.mark.parametrize(
-    "retry_after", ["7200", format_datetime(utcnow() + timedelta(hours=2), usegmt=True)], ids=["seconds", "date"]
-)
+@pytest.mark.parametrize("form", ["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_providers_retry_after_is_honoured(status, retry_after, connect, store):
+def test_a_providers_retry_after_is_honoured(status, form, connect, store):
     guarded = connect()
+    retry_after = "7200" if form == "seconds" else format_datetime(utcnow() + timedelta(hours=2), usegmt=True)
     guarded.fault(status=status, headers={"Retry-After": retry_after})
     before = utcnow()
     guarded.refresh(store)
@@ -282,9 +281,14 @@ def test_an_unanswered_rotating_refresh_is_not_repeated_while_the_token_lives(co
     make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
     held = guarded.refresh(store)
     assert held.outcome is Refreshed.HELD
-    assert "may have spent the token" in held.explanation
+    assert "may have spent the refresh token" in held.explanation
     assert len(guarded.token_requests()) == sent
-    make_due(store, guarded.conn_id, life_left=timedelta(minutes=8))
+    make_due(store, guarded.conn_id, life_left=timedelta(seconds=-1))
+    lives_on = guarded.refresh(store)
+    assert lives_on.outcome is Refreshed.HELD, "a probe was answered"
+    assert "beyond its predicted end" in lives_on.explanation
+    guarded.server.revoke(guarded.conn_id, grant=False)
+    make_due(store, guarded.conn_id, life_left=timedelta(seconds=-1))
     assert guarded.refresh(store).outcome is Refreshed.RENEWED
 
 

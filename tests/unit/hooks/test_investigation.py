@@ -9,19 +9,17 @@ import pytest
 
 pytest.importorskip("airflow", reason="hooks need Airflow")
 
-from airflow_oauth_guard.domain.answers import NoAnswer
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import UnprovenTransitionError
-from airflow_oauth_guard.hooks.base import Refreshed
 from airflow_oauth_guard.hooks.investigation import Patience, look, proves_death, settle, signature
+from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import send
 from airflow_oauth_guard.operators.refresh import RefreshOperator
 from airflow_oauth_guard.store.investigations import _may_ask_again
 from tests.airflow_parts import (
-    HOUR,
     PATIENCE,
     PAUSE,
     WHO,
@@ -35,6 +33,7 @@ from tests.airflow_parts import (
     task_context,
     utcnow,
 )
+from tests.contract.making import keep
 
 pytestmark = pytest.mark.airflow
 
@@ -235,7 +234,8 @@ def test_a_rejection_after_a_lost_answer_proves_nothing(connect, store, server):
     question = question_of(store, guarded)
     conclusion = looked_into(store, guarded, question)
     assert not proves_death(conclusion)
-    assert "without its answer reaching us" in conclusion.explanation
+    assert conclusion.finding is Finding.AMBIGUOUS
+    assert "did not reach us" in conclusion.explanation
     refuses_to_expire(store, guarded, question)
 
 
@@ -490,7 +490,7 @@ def test_an_answer_kept_by_a_process_that_died_is_taken_in_without_asking_again(
     lease = store.credentials.lease(guarded.conn_id, "a worker that dies", timedelta(milliseconds=1), now)
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
     request = hook.grant.request(lease.tokens.refresh_token, now)
-    store.credentials.keep_answer(intent, asyncio.run(send(request, deadline=timedelta(seconds=5))))
+    keep(store, intent, asyncio.run(send(request, deadline=timedelta(seconds=5))))
     # Here it is killed: nothing was parsed, and the lease runs out.
     result = guarded.refresh(store)
     assert result.outcome is Refreshed.RENEWED
@@ -509,7 +509,7 @@ def test_a_kept_refusal_is_taken_in_as_the_question_it_is(connect, store):
     lease = store.credentials.lease(guarded.conn_id, "a worker that dies", timedelta(milliseconds=1), now)
     intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
     request = hook.grant.request(lease.tokens.refresh_token, now)
-    store.credentials.keep_answer(intent, asyncio.run(send(request, deadline=timedelta(seconds=5))))
+    keep(store, intent, asyncio.run(send(request, deadline=timedelta(seconds=5))))
     result = guarded.refresh(store)
     assert result.outcome is Refreshed.FAILED
     assert result.evidence.finding is Finding.GRANT_DEAD
@@ -524,20 +524,12 @@ def test_a_process_that_died_before_its_answer_leaves_an_open_outcome(connect, s
     now = utcnow()
     lease = store.credentials.lease(guarded.conn_id, "a worker that dies", timedelta(milliseconds=1), now)
     store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
-    held = guarded.refresh(store)
-    assert held.outcome is Refreshed.HELD
+    found = guarded.refresh(store)
+    assert (found.outcome, found.evidence.finding) == (Refreshed.FAILED, Finding.AMBIGUOUS)
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    assert guarded.refresh(store).outcome is Refreshed.HELD
     assert len(guarded.token_requests()) == 1
-    assert store.credentials.has_lost_answer(guarded.credential(store))
-
-
-def test_an_answer_that_never_came_is_evidence_of_an_outage_only(connect, store):
-    guarded = connect()
-    guarded.enrolled(store)
-    lease = store.credentials.lease(guarded.conn_id, "a worker", HOUR, utcnow())
-    intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, utcnow())
-    store.credentials.keep_answer(intent, NoAnswer("timed out", maybe_processed=True, received_at=utcnow()))
-    store.credentials.release(lease)
-    assert store.credentials.lease(guarded.conn_id, "another", HOUR, utcnow()).kept_answer is None
+    assert store.credentials.has_lost_answer(guarded.credential(store), utcnow())
 
 
 @pytest.mark.parametrize(

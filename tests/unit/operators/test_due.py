@@ -11,6 +11,7 @@ from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.operators.due import DueCredentialsOperator, connection_ids
+from airflow_oauth_guard.store.journal import Ended
 from tests.airflow_parts import HOUR, enrolled, evidence_of, expire, lapse, make_due, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
@@ -45,7 +46,7 @@ def test_what_is_fresh_or_waits_is_not_due(store):
     lease = store.credentials.lease("old", "somebody", HOUR, utcnow())
     failed = evidence_of(Kind.REFRESH, Finding.PROVIDER_OUTAGE, Subject.PROVIDER, lease.credential)
     store.credentials.fail(
-        lease, None, failed, attempt_after=utcnow() + timedelta(minutes=5), outcome="refused", now=utcnow()
+        lease, None, failed, attempt_after=utcnow() + timedelta(minutes=5), outcome=Ended.REFUSED, now=utcnow()
     )
     assert due() == [["of_unknown_age"]]
 

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 pytest.importorskip("airflow", reason="operators need Airflow")
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.hooks import refreshing
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.operators.refresh import RefreshOperator
-from tests.airflow_parts import expire, lapse, looked_into, make_due, rows, task_context
+from tests.airflow_parts import expire, lapse, looked_into, make_due, rows, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
 
@@ -101,6 +104,26 @@ def test_what_waits_is_held_and_what_is_fresh_is_left_alone(connect, store):
     refreshed(waiting.conn_id, fresh.conn_id)
     again = refreshed(waiting.conn_id, fresh.conn_id)
     assert again == {"outcomes": {waiting.conn_id: "held", fresh.conn_id: "fresh"}, "investigations": []}
+
+
+def test_what_another_process_still_refreshes_is_waited_for_without_a_worker(connect, store, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__REQUEST_DEADLINE_SECONDS", "0.2")
+    monkeypatch.setattr(refreshing, "WAIT_OVER_DEADLINE", timedelta())
+    held, free = connect(suffix="_held"), connect(suffix="_free")
+    held.enrolled(store)
+    lease = store.credentials.lease(held.conn_id, "another process", timedelta(minutes=2), utcnow())
+    operator = RefreshOperator(task_id="refresh", conn_ids=[held.conn_id, free.conn_id])
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task_context("refresh"))
+    assert deferred.value.trigger.moment >= lease.credential.leased_until
+    assert free.credential(store).generation == 2
+    still_busy = operator.go_on(task_context("refresh"), {}, json.loads(json.dumps(deferred.value.kwargs["earlier"])))
+    assert still_busy["outcomes"] == {held.conn_id: "busy", free.conn_id: "renewed"}
+    store.credentials.release(lease)
+    context = task_context("refresh")
+    gone_on = operator.go_on(context, {}, json.loads(json.dumps(deferred.value.kwargs["earlier"])))
+    assert gone_on == {"outcomes": {held.conn_id: "renewed", free.conn_id: "renewed"}, "investigations": []}
+    assert context[LABEL] == "2 due, 2 fine, 0 to look into"
 
 
 def test_workers_that_start_together_send_one_refresh(connect, store, server):

@@ -1,0 +1,335 @@
+"""One refresh of one credential: by one process at a time, and without losing what the provider answers.
+
+Take the lease; journal the intent; call; keep the raw answer; parse; store the tokens. Each step is committed before the
+next begins. A process that dies on the way leaves an intent behind, and the next one knows from it what is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from asyncio import sleep, to_thread
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, is_lost, retry_after
+from airflow_oauth_guard.domain.clock import words
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
+from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.grants.flow import Flow, HttpRequest, Outcome
+from airflow_oauth_guard.hooks import second_place
+from airflow_oauth_guard.hooks.config import duration
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.store.journal import Ended
+from airflow_oauth_guard.store.records import Credential, Lease
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.hooks.base import OAuthGuardHook
+    from airflow_oauth_guard.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LEASE_OVER_DEADLINES = timedelta(seconds=60)
+"""A lease outlives its two longest calls by this much, so that it never runs out under a living holder."""
+
+WAIT_OVER_DEADLINE = timedelta(seconds=5)
+"""A loser waits for one whole call of the winner and this much for what it writes."""
+
+REPLAY_PAUSE = timedelta(seconds=1)
+
+KEEP_TRYING = timedelta(minutes=5)
+"""How long an answer that neither the store nor Airflow takes is held on to before the task gives up."""
+
+
+class Refreshed(str, Enum):
+    """How asking for a new access token ended."""
+
+    RENEWED = "renewed"
+    FRESH = "fresh"
+    """Nothing was sent: the token has life enough, or another process has just renewed it."""
+    BUSY = "busy"
+    """Nothing was sent: another process has been refreshing it for as long as we were ready to wait."""
+    HELD = "held"
+    """Nothing was sent: it is not yet time to ask again."""
+    FAILED = "failed"
+    """A question was raised; the status is as it was."""
+
+
+@dataclass(frozen=True)
+class RefreshResult:
+    conn_id: str
+    outcome: Refreshed
+    explanation: str
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Asks for a new access token, if it is time to, under a lease. Touches no status unless it succeeds."""
+
+    hook: OAuthGuardHook
+    store: Store
+    observer: Observer
+    investigation_id: int | None = None
+    """For a repeat inside an investigation, which is due by definition."""
+
+    async def run(self) -> RefreshResult:
+        credential = await to_thread(self.store.credentials.enroll, self.hook.enrollment(), utcnow(), self.observer)
+        lease = await self._lease(credential)
+        if isinstance(lease, RefreshResult):
+            return lease
+        try:
+            return await self._under(lease, credential)
+        finally:
+            await to_thread(self.store.credentials.release, lease)
+
+    # -- the lease ----------------------------------------------------------------------------------------------
+
+    async def _lease(self, credential: Credential) -> Lease | RefreshResult:
+        """Take the lease, or wait for whoever has it: the token they get is the one we want."""
+        patience = duration("request_deadline_seconds") + WAIT_OVER_DEADLINE
+        tries: tenacity.AsyncRetrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda taken: taken is None),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+            stop=tenacity.stop_after_delay(patience),
+            retry_error_callback=lambda _: self._result(
+                Refreshed.BUSY, f"another process is still refreshing it after {words(patience)}"
+            ),
+        )
+        taken: Lease | RefreshResult = await tries(self._try_lease, credential)
+        return taken
+
+    async def _try_lease(self, credential: Credential) -> Lease | RefreshResult | None:
+        credentials, conn_id = self.store.credentials, credential.conn_id
+        newest = await to_thread(credentials.get, conn_id)
+        if newest.generation != credential.generation:
+            return self._result(Refreshed.FRESH, f"another process has renewed it: generation {newest.generation}")
+        if newest.is_leased(utcnow()):
+            return None
+        ttl = 2 * duration("request_deadline_seconds") + LEASE_OVER_DEADLINES
+        return await to_thread(credentials.lease, conn_id, secrets.token_hex(8), ttl, utcnow())
+
+    # -- under the lease ----------------------------------------------------------------------------------------
+
+    async def _under(self, lease: Lease, before: Credential) -> RefreshResult:
+        lease = await self._with_second_place(lease)
+        if lease.kept_answer is not None and (taken_in := await self._take_in(lease, lease.kept_answer)):
+            return taken_in
+        if lease.tokens.generation != before.generation:
+            return self._result(
+                Refreshed.FRESH, f"another process has renewed it: generation {lease.tokens.generation}"
+            )
+        if not_now := await self._not_now(lease):
+            return not_now
+        if self.hook.grant.rotates and not self._in_grace(lease) and lease.unsettled is not None:
+            if lease.unsettled.outcome is None:
+                return await self._unanswered(lease, lease.unsettled.id, lease.unsettled.opened_at)
+            if waits := await self._protect(lease):
+                return waits
+        token = self.hook.token_to_send(lease.tokens)
+        if self.hook.grant_class.sends and not token:
+            return await self._nothing_to_send(lease)
+        return await self._ask(lease, token)
+
+    async def _not_now(self, lease: Lease) -> RefreshResult | None:
+        credential, now = lease.credential, utcnow()
+        if self.investigation_id is not None:
+            question = self.investigation_id
+            row = await to_thread(self.store.investigations.row, question)
+            return self._result(Refreshed.FRESH, "its question is closed") if row["closed_at"] else None
+        if credential.waits(now):
+            assert credential.attempt_after is not None
+            wait = words(credential.attempt_after - now)
+            return self._result(Refreshed.HELD, f"it failed {credential.failures} times; next try in {wait}")
+        if not credential.is_due(now):
+            return self._result(Refreshed.FRESH, f"{words(credential.life.remaining(now))} of life left")
+        return None
+
+    async def _ask(self, lease: Lease, token: str) -> RefreshResult:
+        """Send the token; within the provider's grace once more, if the answer is lost."""
+        began = utcnow()
+        first = replace(lease, lost_since=lease.lost_since or began)
+        for may_replay in (True, False):
+            now = utcnow()
+            flow = self.hook.grant.refresh(token, now)
+            request = next(flow)
+            intent_id = await to_thread(self.store.credentials.open_intent, lease, token, now)
+            answer = await self.hook.send(request)
+            if isinstance(answer, HttpAnswer):
+                await self._keep(intent_id, answer)
+            outcome = _finished(flow, answer)
+            if not (may_replay and is_lost(answer, outcome.reading) and self._in_grace(first)):
+                break
+            seen = self._seen(lease, request, answer, outcome)
+            await to_thread(self.store.credentials.record, lease.credential, seen, utcnow())
+            await sleep(REPLAY_PAUSE.total_seconds())
+        return await self._settle(lease, intent_id, request, answer, outcome)
+
+    async def _settle(
+        self, lease: Lease, intent_id: int, request: HttpRequest, answer: Answer, outcome: Outcome
+    ) -> RefreshResult:
+        seen = self._seen(lease, request, answer, outcome)
+        issued = outcome.tokens
+        if issued is None:
+            ended = Ended.LOST if self.hook.grant.rotates and is_lost(answer, outcome.reading) else Ended.REFUSED
+            return await self._failed(lease, intent_id, seen, ended, asked_to_wait=retry_after(answer))
+        renewed, recorded = await to_thread(self.store.credentials.renew, lease, intent_id, issued, seen, utcnow())
+        left = words(renewed.life.remaining(utcnow()))
+        return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded)
+
+    async def _failed(
+        self, lease: Lease, intent_id: int | None, seen: Evidence, ended: Ended, asked_to_wait: timedelta | None = None
+    ) -> RefreshResult:
+        now = utcnow()
+        repeat = self.investigation_id is not None
+        recorded = await to_thread(
+            self.store.credentials.fail,
+            lease,
+            intent_id,
+            seen,
+            attempt_after=None if repeat else _ask_again_at(lease.credential, asked_to_wait, now),
+            outcome=ended,
+            now=now,
+        )
+        return self._result(Refreshed.FAILED, recorded.sentence(), recorded)
+
+    async def _nothing_to_send(self, lease: Lease) -> RefreshResult:
+        missing = self.hook.grant_class.sends
+        reading = Reading(
+            Subject.REQUEST,
+            Finding.REQUEST_MALFORMED,
+            "no_token_to_send",
+            f"nothing was sent: there is no {missing} in the store; put one in the connection's field "
+            f"`{missing}`, or use `airflow oauth-guard import`",
+        )
+        return await self._failed(lease, None, self._without_answer(lease, reading), Ended.REFUSED)
+
+    # -- answers that were kept, and answers that were lost -----------------------------------------------------
+
+    async def _keep(self, intent_id: int, answer: HttpAnswer) -> None:
+        """Keep the raw answer before anybody parses it, wherever it can be kept."""
+        sealed = self.store.credentials.seal_answer(intent_id, answer)
+        try:
+            await to_thread(self.store.credentials.keep_answer, intent_id, sealed)
+        except Exception:
+            await self._keep_anywhere(intent_id, sealed)
+            raise
+
+    @tenacity.retry(
+        stop=tenacity.stop_after_delay(KEEP_TRYING),
+        wait=tenacity.wait_random_exponential(max=10),
+        before_sleep=tenacity.before_sleep_log(log, logging.ERROR),
+        reraise=True,
+    )
+    async def _keep_anywhere(self, intent_id: int, sealed: str) -> None:
+        try:
+            await second_place.put(intent_id, sealed)
+        except Exception:
+            # Airflow does not take it either, or this process is no task of its; the store may be back by now.
+            log.exception("The answer to refresh %d could not be kept in a Variable", intent_id)
+            await to_thread(self.store.credentials.keep_answer, intent_id, sealed)
+
+    async def _with_second_place(self, lease: Lease) -> Lease:
+        """Move an answer that the store could not take in its time to where it belongs."""
+        intent = lease.unsettled
+        if intent is None or intent.answer is not None:
+            return lease
+        sealed = await second_place.look(intent.id)
+        if sealed is None:
+            return lease
+        answer = self.store.credentials.open_answer(intent, sealed)
+        await to_thread(self.store.credentials.keep_answer, intent.id, sealed)
+        return replace(lease, kept_answer=answer)
+
+    async def _take_in(self, lease: Lease, answer: HttpAnswer) -> RefreshResult | None:
+        """An earlier process died between the answer and its parsing: nothing is lost, and nothing is sent again.
+
+        One that nobody could read then is read again: this release, or the connection's settings, may know more.
+        """
+        assert lease.unsettled is not None
+        request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
+        outcome = self.hook.grant.read(answer)
+        if outcome.tokens is None and lease.unsettled.outcome is Ended.LOST:
+            return None
+        result = await self._settle(lease, lease.unsettled.id, request, answer, outcome)
+        await second_place.clear(lease.unsettled.id)
+        return result
+
+    async def _unanswered(self, lease: Lease, intent_id: int, opened_at: datetime) -> RefreshResult:
+        """A process died between its intent and the answer: a question, and it is not for us to guess."""
+        reading = Reading(
+            Subject.GRANT,
+            Finding.AMBIGUOUS,
+            "answer_lost",
+            f"the process that began a refresh at {opened_at:%Y-%m-%d %H:%M:%S}Z ended before it kept an answer",
+        )
+        return await self._failed(lease, intent_id, self._without_answer(lease, reading), Ended.LOST)
+
+    def _in_grace(self, lease: Lease) -> bool:
+        """Whether the provider promises to accept the token once more, although it may have replaced it."""
+        return lease.lost_since is not None and utcnow() < lease.lost_since + self.hook.settings.rotation_grace
+
+    async def _protect(self, lease: Lease) -> RefreshResult | None:
+        """Hold back while there is a live access token that a provider might revoke for the reuse of a spent one."""
+        left = lease.credential.life.remaining(utcnow())
+        if left > timedelta():
+            why = f"lives for {words(left)}"
+        elif await self._answers_a_probe(lease):
+            why = "lives beyond its predicted end"
+        else:
+            return None
+        return self._result(
+            Refreshed.HELD,
+            "an earlier refresh may have spent the refresh token; sending it again could make the provider revoke the "
+            f"access token, which {why}",
+        )
+
+    async def _answers_a_probe(self, lease: Lease) -> bool:
+        if not (self.hook.settings.probe_url and lease.tokens.access_token):
+            return False
+        seen = await self.hook.probe(self.store, self.observer, self.investigation_id)
+        return seen.verdict is Verdict.LIVE
+
+    # -- small parts --------------------------------------------------------------------------------------------
+
+    def _result(self, outcome: Refreshed, explanation: str, evidence: Evidence | None = None) -> RefreshResult:
+        return RefreshResult(self.hook.oauth_guard_conn_id, outcome, explanation, evidence)
+
+    def _seen(self, lease: Lease, request: HttpRequest, answer: Answer, outcome: Outcome) -> Evidence:
+        return self.hook.seen(
+            Kind.REFRESH, request, answer, outcome.reading, lease.tokens, self.observer, self.investigation_id
+        )
+
+    def _without_answer(self, lease: Lease, reading: Reading) -> Evidence:
+        return Evidence(
+            kind=Kind.REFRESH,
+            generation=lease.tokens.generation,
+            observed_at=utcnow(),
+            reading=reading,
+            verdict=Verdict.OPEN,
+            observer=self.observer,
+            investigation_id=self.investigation_id,
+        )
+
+
+def _finished(flow: Flow, answer: Answer) -> Outcome:
+    """Send a flow its answer. Every class needs one exchange so far; a flow that asks for more is a mistake here."""
+    try:
+        flow.send(answer)
+    except StopIteration as done:
+        outcome: Outcome = done.value
+        return outcome
+    raise NotImplementedError("a refresh of more than one exchange")
+
+
+def _ask_again_at(credential: Credential, asked_to_wait: timedelta | None, now: datetime) -> datetime:
+    """When to ask again, but once more before the last life of a living token is used up."""
+    longest = EXPIRED_BACKOFF if credential.status is Status.EXPIRED else LONGEST_BACKOFF
+    planned = next_attempt(now, credential.failures + 1, asked_to_wait, longest)
+    alarm_at = credential.life.alarm_at
+    return min(planned, alarm_at) if alarm_at is not None and now + FIRST_BACKOFF < alarm_at else planned
