@@ -20,7 +20,12 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status, require_carries
-from airflow_oauth_guard.errors import LeaseLostError, NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.errors import (
+    ConfigurationError,
+    LeaseLostError,
+    NotRegisteredError,
+    UnprovenTransitionError,
+)
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store import journal
@@ -94,6 +99,30 @@ class Credentials:
                 if news.access_token or news.refresh_token:
                     self._reseed(connection, existing, news, now, observer)
             return self._require(connection, enrollment.conn_id)
+
+    def revert(self, conn_id: str, now: datetime, observer: Observer) -> Credential:
+        """Bring back the tokens of the generation before, because a person says that the newest are wrong.
+
+        They become the next generation, and those they replace are kept aside in turn.
+
+        Raises:
+            ConfigurationError: If there are none.
+        """
+        with self._database.write() as connection:
+            existing = self._require_locked(connection, conn_id)
+            row = connection.execute(select(tokens).where(tokens.c.credential_id == existing.id)).mappings().one()
+            before = Enrollment(
+                conn_id=conn_id,
+                connection_class=existing.connection_class,
+                client_key=existing.client_key,
+                margin=existing.life.margin,
+                access_token=self._open(row["previous_access_token"]),
+                refresh_token=self._open(row["previous_refresh_token"]),
+            )
+            if not (before.access_token or before.refresh_token):
+                raise ConfigurationError(f"Credential `{conn_id}` has had no tokens before those it has; import some.")
+            self._reseed(connection, existing, before, now, observer, "a person brought the tokens before back")
+            return self._require(connection, conn_id)
 
     def get(self, conn_id: str) -> Credential:
         """Raises:
@@ -421,14 +450,20 @@ class Credentials:
         connection.execute(update(credentials).where(credentials.c.id == existing.id).values(**changed))
 
     def _reseed(
-        self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
+        self,
+        connection: Connection,
+        existing: Credential,
+        enrollment: Enrollment,
+        now: datetime,
+        observer: Observer,
+        said: str = "a person entered new tokens",
     ) -> None:
-        """A person has put new tokens in: a new generation, active until proven otherwise, and asked at once."""
+        """A person has put other tokens in: a new generation, active until proven otherwise, and asked at once."""
         given = Evidence(
             kind=Kind.PERSON,
             generation=existing.generation,
             observed_at=now,
-            reading=Reading(Subject.GRANT, Finding.LIVE, "reseeded", "a person entered new tokens"),
+            reading=Reading(Subject.GRANT, Finding.LIVE, "reseeded", said),
             verdict=Verdict.LIVE,
             observer=observer,
         )
@@ -446,7 +481,7 @@ class Credentials:
         connection.execute(
             update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now)
         )
-        close_open_investigation(connection, existing.id, "a person entered new tokens", now)
+        close_open_investigation(connection, existing.id, said, now)
 
     def _seed(self, enrollment: Enrollment) -> list[tuple[Column[Any], Any]]:
         # A seed's age is unknown; unless its end is told it counts as due, so that the first refresh finds out.

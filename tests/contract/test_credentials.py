@@ -12,7 +12,7 @@ import pytest
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import LeaseLostError, NotRegisteredError, UnprovenTransitionError
+from airflow_oauth_guard.errors import ConfigurationError, LeaseLostError, NotRegisteredError, UnprovenTransitionError
 from airflow_oauth_guard.store.encryption import fingerprint
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.journal import Ended
@@ -255,7 +255,7 @@ def test_importing_one_token_does_not_take_the_other_away(store: Store) -> None:
 # -- importing ------------------------------------------------------------------------------------------------------
 
 
-def imported(store: Store, number: int) -> Credential:
+def imported(store: Store, number: int | str) -> Credential:
     given = enrollment(access_token=f"imported-{number}", refresh_token=f"imported-{number}")
     return store.credentials.import_tokens(given, NOW, WORKER)
 
@@ -275,6 +275,31 @@ def test_tokens_that_are_imported_later_are_a_new_generation_that_the_connection
     assert imported(store, 1).generation == 2, "importing twice is once"
     assert store.credentials.tokens(enrolled(store)) == Tokens(2, "imported-1", "imported-1")
     assert imported(store, 2).generation == 3
+
+
+def test_the_tokens_before_come_back_when_a_person_says_so_and_go_again(store: Store) -> None:
+    """Somebody pasted the wrong token, or the provider's new one does not work: the one before is not lost."""
+    enrolled(store)
+    renewed(store)
+    imported(store, "wrong")
+    reverted = store.credentials.revert("crm", after(minutes=1), WORKER)
+    assert store.credentials.tokens(reverted) == Tokens(4, "access-2", "refresh-2")
+    assert (reverted.status, reverted.is_due(after(minutes=1))) == (Status.ACTIVE, True)
+    seen = store.credentials.latest_evidence(reverted)
+    assert (seen.kind, seen.observer, seen.reading.explanation) == (
+        Kind.PERSON,
+        WORKER,
+        "a person brought the tokens before back",
+    )
+    again = store.credentials.revert("crm", after(minutes=2), WORKER)
+    assert store.credentials.tokens(again).refresh_token == "imported-wrong"
+
+
+def test_without_tokens_before_there_is_nothing_to_bring_back(store: Store) -> None:
+    enrolled(store)
+    with pytest.raises(ConfigurationError, match="`crm` has had no tokens before"):
+        store.credentials.revert("crm", NOW, WORKER)
+    assert store.credentials.get("crm").generation == 1
 
 
 # -- the lease ------------------------------------------------------------------------------------------------------
