@@ -22,6 +22,7 @@ from airflow_oauth_guard.store.records import Enrollment
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
+    from airflow_oauth_guard.store.upkeep import Rotation
 
 CONN_TYPE_PREFIX = "oauth_guard_"
 
@@ -67,6 +68,52 @@ def status(args: argparse.Namespace) -> None:
         for row in rows:
             table.add_row(*(str(row[key] or "") for key in ROSTER_KEYS))
         Console().print(table)
+
+
+def rotate_key(_args: argparse.Namespace) -> None:
+    """Encrypt everything with the newest key, and say whether the older ones are needed still."""
+    with _clear_errors():
+        rotation = _store().upkeep.rotate_key()
+        print(f"Encrypted anew: {rotation.encrypted_anew}. Under the newest key already: {rotation.up_to_date}.")  # noqa: T201
+        for name in rotation.unreadable:
+            print(f"No key of `[core] fernet_key` opens it: {name}", file=sys.stderr)  # noqa: T201
+        print(about_the_old_keys(rotation))  # noqa: T201
+    if rotation.unreadable:
+        raise SystemExit(1)
+
+
+def about_the_old_keys(rotation: Rotation) -> str:
+    """Whether they may be removed; if not, why and what to do."""
+    if rotation.old_keys_may_go:
+        return "The old keys may be removed from `[core] fernet_key` now."
+    reasons = []
+    if rotation.unreadable:
+        reasons.append(
+            f"{len(rotation.unreadable)} of the stored secrets were made by a key that is not in the list; put it back "
+            "behind the others, or reconnect these credentials"
+        )
+    if rotation.fell_behind:
+        reasons.append(
+            f"{rotation.fell_behind} were written with an older key meanwhile; restart the components that do not have "
+            "the newest key yet"
+        )
+    if rotation.open_refreshes:
+        names = ", ".join(f"`{name}`" for name in rotation.open_refreshes)
+        reasons.append(
+            f"a refresh of {names} has no outcome yet, and its answer may wait under an old key in an Airflow Variable; "
+            "the next refresh settles it"
+        )
+    return f"Keep the old keys: {'; '.join(reasons)}. Then run this command again."
+
+
+def purge(args: argparse.Namespace) -> None:
+    """Delete history that has had its time, or count it."""
+    from airflow_oauth_guard.operators.purge import configured_retention
+
+    with _clear_errors():
+        went = _store().upkeep.purge(configured_retention(), utcnow(), dry_run=args.dry_run)
+        for table, count in went.items():
+            print(f"{table}: {count} {'would go' if args.dry_run else 'deleted'}")  # noqa: T201
 
 
 ROSTER_KEYS = ("conn_id", "connection_class", "status", "life_left", "incident", "evidence")

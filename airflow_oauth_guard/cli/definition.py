@@ -8,6 +8,7 @@ ARG_FILE = Arg(
     ("file",), nargs="?", default="-", help="A JSON file of credentials, or - for standard input (the default)."
 )
 ARG_JSON = Arg(("--json",), action="store_true", help="Print JSON instead of a table.")
+ARG_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Delete nothing; only count what would go.")
 
 COMMANDS = (
     ActionCommand(
@@ -26,6 +27,28 @@ COMMANDS = (
         help="Show every guarded credential: its status, what is open about it, and the evidence.",
         func=lazy_load_command("airflow_oauth_guard.cli.commands.status"),
         args=(ARG_JSON,),
+    ),
+    ActionCommand(
+        name="rotate-key",
+        help="Encrypt the stored tokens with the newest key.",
+        description=(
+            "Encrypts with the first key of `[core] fernet_key` whatever another key of the list has made, beside "
+            "refreshes that run, and says whether the old keys may be removed. Can be run again at any time. Exit code "
+            "1 if no key opens something; it is named."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.commands.rotate_key"),
+        args=(),
+    ),
+    ActionCommand(
+        name="purge",
+        help="Delete history that has had its time.",
+        description=(
+            "Deletes what is older than `[oauth_guard] evidence_retention_days` and `heartbeat_retention_days`. What a "
+            "status, an open question or the next decision rests on stays. The DAG `oauth_guard_purge` does the same "
+            "once a day."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.commands.purge"),
+        args=(ARG_DRY_RUN,),
     ),
 )
 

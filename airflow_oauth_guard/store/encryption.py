@@ -22,10 +22,11 @@ class TokenCipher:
         if not keys:
             raise StoreConfigurationError(f"`[core] fernet_key` is empty, so tokens cannot be kept safe; {MAKE_A_KEY}.")
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            fernets = [Fernet(key) for key in keys]
         except ValueError as error:
             # The key itself must not reach the message.
             raise StoreConfigurationError(f"`[core] fernet_key` is not a Fernet key; {MAKE_A_KEY}.") from error
+        self._newest, self._fernet = fernets[0], MultiFernet(fernets)
 
     def encrypt(self, secret: str) -> str:
         return self._fernet.encrypt(secret.encode()).decode()
@@ -41,6 +42,18 @@ class TokenCipher:
                 "A stored token was encrypted with another key. Put the old key behind the new one in "
                 "`[core] fernet_key`, separated by a comma."
             ) from error
+
+    def under_newest_key(self, stored: str) -> str:
+        """The same secret encrypted with the first key; the very same text where that key made it.
+
+        Raises:
+            StoreConfigurationError: If none of the keys made it.
+        """
+        try:
+            self._newest.decrypt(stored.encode())
+        except InvalidToken:
+            return self.encrypt(self.decrypt(stored))
+        return stored
 
 
 def fingerprint(secret: str) -> str:

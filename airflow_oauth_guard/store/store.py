@@ -11,6 +11,7 @@ from airflow_oauth_guard.store.incidents import Incidents
 from airflow_oauth_guard.store.investigations import Investigations
 from airflow_oauth_guard.store.records import Investigation
 from airflow_oauth_guard.store.sources import Sources
+from airflow_oauth_guard.store.upkeep import Upkeep
 
 
 class Store:
@@ -22,6 +23,7 @@ class Store:
 
     Raises:
         StoreConfigurationError: If there is no key, or the database cannot be used.
+        StoreUnavailableError: If the database cannot be reached.
     """
 
     def __init__(self, url: str | URL, fernet_keys: str) -> None:
@@ -32,6 +34,7 @@ class Store:
         self.investigations = Investigations(self.database)
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)
+        self.upkeep = Upkeep(self.database, cipher)
 
     def investigation(self, investigation_id: int) -> Investigation:
         """An investigation with its credential as it is now.

@@ -136,7 +136,7 @@ intents = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("answer", LONG_TEXT),
     Column("outcome", String(20)),
-    Column("closed_at", UtcDateTime),
+    Column("closed_at", UtcDateTime, index=True),
     **MYSQL,
 )
 
@@ -172,6 +172,9 @@ evidence = Table(
     Index("ix_oauth_guard_evidence_seen", "credential_id", "observed_at"),
     Index("ix_oauth_guard_evidence_shape", "shape_id", "verdict"),
     Index("ix_oauth_guard_evidence_investigation", "investigation_id"),
+    # What a purge walks along, and where it looks for a newer row of the same sort.
+    Index("ix_oauth_guard_evidence_age", "kind", "observed_at", "id"),
+    Index("ix_oauth_guard_evidence_latest", "credential_id", "kind", "verdict", "shape_id", "id"),
     **MYSQL,
 )
 
@@ -216,7 +219,8 @@ transitions = Table(
     Column("credential_id", ForeignKey(credentials.c.id), nullable=False, index=True),
     Column("from_status", String(10), nullable=False),
     Column("to_status", String(10), nullable=False),
-    Column("evidence_id", ForeignKey(evidence.c.id), nullable=False),
+    # Indexed like every reference to evidence: deleting a row of it looks for them.
+    Column("evidence_id", ForeignKey(evidence.c.id), nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("became_true_at", UtcDateTime, nullable=False),
     Column("written_at", UtcDateTime, nullable=False),
@@ -233,8 +237,8 @@ investigations = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     # The credential's id while the question is open, NULL after: at most one open question per credential.
     Column("open_for", Integer, unique=True),
-    Column("opening_evidence_id", ForeignKey(evidence.c.id), nullable=False),
-    Column("conclusion_evidence_id", ForeignKey(evidence.c.id)),
+    Column("opening_evidence_id", ForeignKey(evidence.c.id), nullable=False, index=True),
+    Column("conclusion_evidence_id", ForeignKey(evidence.c.id), index=True),
     Column("finding", String(40)),
     Column("explanation", Text),
     Column("owner", String(100)),
@@ -244,7 +248,7 @@ investigations = Table(
     Column("answer", String(20)),
     Column("answered_by", String(250)),
     Column("answered_at", UtcDateTime),
-    Column("closed_at", UtcDateTime),
+    Column("closed_at", UtcDateTime, index=True),
     *_where_seen(),
     **MYSQL,
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,16 @@ import pytest
 
 pytest.importorskip("airflow", reason="the commands need Airflow")
 
+from cryptography.fernet import Fernet
+
 from airflow_oauth_guard.cli import commands, definition
+from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.domain.flat_line import Source
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError
+from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.metadata import connection_types
+from airflow_oauth_guard.store.upkeep import Rotation
 from tests.airflow_parts import (
     PLANTED,
     enrolled,
@@ -243,22 +250,117 @@ def test_a_token_the_provider_echoed_is_not_in_the_roster(connect, store, capsys
     assert PLANTED not in text
 
 
+# -- rotate-key -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_key_first(store, monkeypatch) -> str:
+    """A newer key stands before the one that everything so far was encrypted with."""
+    newest = Fernet.generate_key().decode()
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", f"{newest},{os.environ['AIRFLOW__CORE__FERNET_KEY']}")
+    return newest
+
+
+def rotate_key() -> None:
+    commands.rotate_key(argparse.Namespace())
+
+
+def test_the_key_is_changed_counted_and_the_old_one_may_go(store, new_key_first, monkeypatch, capsys):
+    enrolled(store, access_token=f"{PLANTED}access", refresh_token=f"{PLANTED}refresh")
+    rotate_key()
+    rotate_key()
+    assert capsys.readouterr().out.splitlines() == [
+        "Encrypted anew: 2. Under the newest key already: 0.",
+        "The old keys may be removed from `[core] fernet_key` now.",
+        "Encrypted anew: 0. Under the newest key already: 2.",
+        "The old keys may be removed from `[core] fernet_key` now.",
+    ]
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", new_key_first)
+    assert get_store().credentials.tokens(store.credentials.get("crm")).access_token == f"{PLANTED}access"
+
+
+def test_what_no_key_opens_is_named_without_a_secret_and_the_exit_code_says_so(
+    store, new_key_first, monkeypatch, capsys
+):
+    enrolled(store, "foreign", access_token=f"{PLANTED}access")
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", new_key_first)
+    enrolled(get_store(), "ours")
+    with pytest.raises(SystemExit) as raised:
+        rotate_key()
+    shown = capsys.readouterr()
+    assert raised.value.code == 1
+    assert shown.err.splitlines() == [
+        "No key of `[core] fernet_key` opens it: credential `foreign`: access_token",
+        "No key of `[core] fernet_key` opens it: credential `foreign`: refresh_token",
+    ]
+    assert "Under the newest key already: 2." in shown.out
+    assert "Keep the old keys: 2 of the stored secrets" in shown.out
+    for secret in (PLANTED, new_key_first, *(row["access_token"] for row in rows(store, "oauth_guard_tokens"))):
+        assert secret not in shown.out + shown.err
+
+
+def test_the_old_keys_are_to_be_kept_while_a_refresh_has_no_outcome(store, new_key_first, capsys):
+    enrolled(store)
+    lease = store.credentials.lease("crm", "somebody", timedelta(minutes=1), utcnow())
+    store.credentials.open_intent(lease, "crm-refresh-1", utcnow())
+    rotate_key()
+    said = capsys.readouterr().out
+    assert "Keep the old keys: a refresh of `crm` has no outcome yet" in said
+    assert "Then run this command again." in said
+
+
+def test_an_old_key_that_is_written_with_still_is_a_reason_to_keep_it():
+    rotation = Rotation(encrypted_anew=1, up_to_date=0, unreadable=(), fell_behind=3, open_refreshes=())
+    said = commands.about_the_old_keys(rotation)
+    assert said.startswith("Keep the old keys: 3 were written with an older key meanwhile")
+
+
+# -- purge ------------------------------------------------------------------------------------------------------------
+
+
+def purge(capsys, *, dry_run: bool = False) -> list[str]:
+    commands.purge(argparse.Namespace(dry_run=dry_run))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_purge_says_what_went_and_a_dry_run_what_would(store, capsys):
+    store.sources.register([Source("contacts", timedelta(hours=1))], utcnow())
+    for days in (300, 200, 100):
+        store.sources.beat("contacts", 1, utcnow() - timedelta(days=days), Observer())
+    nothing = ["investigations: 0", "evidence: 0", "intents: 0", "heartbeats: 2"]
+    assert purge(capsys, dry_run=True) == [f"{line} would go" for line in nothing]
+    assert len(rows(store, "oauth_guard_heartbeats")) == 3
+    assert purge(capsys) == [f"{line} deleted" for line in nothing]
+    assert len(rows(store, "oauth_guard_heartbeats")) == 1
+
+
+def test_a_retention_that_is_too_short_is_one_line_and_nothing_goes(store, capsys, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__EVIDENCE_RETENTION_DAYS", "29")
+    with pytest.raises(SystemExit) as raised:
+        purge(capsys)
+    assert raised.value.code == 1
+    assert "evidence_retention_days` is 29; write 30 or more" in capsys.readouterr().err
+
+
 # -- the way in -------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_commands_are_there_for_airflow_before_3_2(store, tmp_path, monkeypatch, capsys):
     path = tmp_path / "tokens.json"
     path.write_text(json.dumps(ENTRY))
-    for arguments in (["import", str(path)], ["status", "--json"]):
+    for arguments in (["import", str(path)], ["status", "--json"], ["rotate-key"], ["purge", "--dry-run"]):
         monkeypatch.setattr(sys, "argv", ["airflow-oauth-guard", *arguments])
         commands.main()
-    assert '"conn_id": "crm_prod"' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert '"conn_id": "crm_prod"' in said
+    assert "Under the newest key already: 2." in said
+    assert "evidence: 0 would go" in said
 
 
 def test_airflow_finds_the_commands_and_what_they_call():
     [group] = definition.get_cli_commands()
     assert group.name == "oauth-guard"
-    assert {command.name for command in group.subcommands} == {"import", "status"}
+    assert {command.name for command in group.subcommands} == {"import", "status", "rotate-key", "purge"}
     assert all(callable(command.func) for command in group.subcommands)
 
 
