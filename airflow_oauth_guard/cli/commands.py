@@ -116,6 +116,14 @@ def purge(args: argparse.Namespace) -> None:
             print(f"{table}: {count} {'would go' if args.dry_run else 'deleted'}")  # noqa: T201
 
 
+def revert(args: argparse.Namespace) -> None:
+    """Bring the tokens before back."""
+    with _clear_errors():
+        who = Observer(task_id="airflow oauth-guard revert")
+        reverted = _store().credentials.revert(args.conn_id, utcnow(), who)
+        print(f"{reverted.conn_id}: generation {reverted.generation}, {reverted.status.value}; asked at the next cycle")  # noqa: T201
+
+
 ROSTER_KEYS = ("conn_id", "connection_class", "status", "life_left", "incident", "evidence")
 
 

@@ -8,6 +8,7 @@ ARG_FILE = Arg(
     ("file",), nargs="?", default="-", help="A JSON file of credentials, or - for standard input (the default)."
 )
 ARG_JSON = Arg(("--json",), action="store_true", help="Print JSON instead of a table.")
+ARG_CONN_ID = Arg(("conn_id",), help="The credential's connection id.")
 ARG_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Delete nothing; only count what would go.")
 
 COMMANDS = (
@@ -27,6 +28,17 @@ COMMANDS = (
         help="Show every guarded credential: its status, what is open about it, and the evidence.",
         func=lazy_load_command("airflow_oauth_guard.cli.commands.status"),
         args=(ARG_JSON,),
+    ),
+    ActionCommand(
+        name="revert",
+        help="Bring a credential's tokens before back.",
+        description=(
+            "For a token that was entered by mistake, or a new one that the provider does not honour. What is there now is "
+            "kept aside, so a second run undoes the first. Mind that a provider which rotates may revoke everything when "
+            "a refresh token comes again that it has replaced."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.commands.revert"),
+        args=(ARG_CONN_ID,),
     ),
     ActionCommand(
         name="rotate-key",

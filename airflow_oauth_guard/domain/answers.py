@@ -154,7 +154,7 @@ def read_body(answer: HttpAnswer) -> Body:
     if text[:1] == "<":
         return Body(unreadable="the body is HTML or XML, not JSON")
     try:
-        document = json.loads(text, parse_int=_bounded_int)
+        document = _sound(json.loads(text, parse_int=_bounded_int))
     except ValueError:
         return Body(unreadable="the body is not complete JSON")
     except RecursionError:
@@ -169,10 +169,19 @@ def _bounded_int(digits: str) -> int:
     return int(digits[:300])
 
 
+def _sound(value: Any) -> Any:
+    """Half a character (a lone surrogate) and NUL can be written in JSON, and in no database or request."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "?")
+    if isinstance(value, dict):
+        return {_sound(key): _sound(item) for key, item in value.items()}
+    return [_sound(item) for item in value] if isinstance(value, list) else value
+
+
 def error_code(document: Mapping[str, Any]) -> ErrorCode | None:
     """The error in a JSON body: RFC 6749's ``error``, or Meta's ``error: {code, message}`` object."""
     error = document.get("error")
-    if isinstance(error, dict):
+    if isinstance(error, dict) and error:
         code = error.get("code", error.get("type", "error"))
         return ErrorCode(str(code), str(error.get("message", "")))
     if isinstance(error, str) and error:
@@ -226,21 +235,41 @@ def read_token_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:
         return Reading(Subject.GRANT, Finding.LIVE, "token_issued", "the token endpoint issued a new access token")
     if error is None:
         return _unknown(Subject.GRANT, "no_error_code", "neither a token nor an error code was sent")
-    return _read_code(error, vocabulary, Subject.GRANT)
+    reading = _read_code(error, vocabulary, Subject.GRANT)
+    if reading.finding is Finding.GRANT_DEAD and answer.status < 300:
+        # RFC 6749 section 5.2 sends errors with 400 or 401; a success that says so comes from something in between.
+        return _unknown(
+            Subject.GRANT, "undecided_code", f"the provider says {error} in a success, which decides nothing"
+        )
+    return reading
+
+
+def may_have_issued(status: int) -> bool:
+    """Whether a token endpoint that answers with this status may have issued tokens.
+
+    A 503 says that the request was not processed (RFC 9110 section 15.6.4), any other failure of a server or a gateway
+    leaves it open.
+    """
+    return status < 300 or (status >= 500 and status not in (501, 503))
 
 
 def is_lost(answer: Answer, reading: Reading) -> bool:
-    """Whether the provider may have issued tokens in this exchange that the answer does not show.
+    """Whether the provider may have issued tokens in this exchange that we did not get out of the answer.
 
-    A 503 says that the request was not processed (RFC 9110 section 15.6.4), any other failure of a server or a gateway
-    leaves it open. A page for people instead of JSON comes from something that stands before the token endpoint.
+    A page for people instead of JSON comes from something that stands before the token endpoint.
     """
+    if reading.finding is Finding.LIVE:
+        return False
     if isinstance(answer, NoAnswer):
         return answer.maybe_processed
-    if answer.status >= 500:
-        return answer.status not in (501, 503)
-    is_page = answer.body.lstrip()[:5].lower() in (b"<html", b"<!doc")
-    return answer.status < 300 and reading.rule in ("unreadable_body", "no_error_code") and not is_page
+    if answer.status >= 300:
+        return may_have_issued(answer.status)
+    if answer.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return False
+    return reading.rule in ("unreadable_body", "no_error_code") or not _TOKENS.isdisjoint(read_body(answer).document)
+
+
+_TOKENS = frozenset({"access_token", "refresh_token"})
 
 
 def read_probe_answer(answer: Answer, vocabulary: Vocabulary) -> Reading:

@@ -201,7 +201,8 @@ def _by_control(case: Case, latest: Evidence) -> _Judgement | None:
             f"The provider refuses our app, not this grant ({said}).",
             *(Owner.APP, ()),
         )
-    if same and latest.finding is not Finding.GRANT_DEAD:
+    worked_before = case.shape_proven and latest.finding is Finding.UNKNOWN
+    if same and latest.finding is not Finding.GRANT_DEAD and not worked_before:
         fields = ", ".join(latest.shape.parameters) if latest.shape else "unknown"
         sent = f"grant_type `{latest.shape.grant_type}`, parameters {fields}" if latest.shape else "unknown"
         return (

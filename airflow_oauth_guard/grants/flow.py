@@ -111,13 +111,21 @@ class Grant(ABC):
 
 def issued_tokens(document: Mapping[str, Any]) -> IssuedTokens:
     """Read RFC 6749 section 5.1's fields. A strange ``expires_in`` must not cost us the token beside it."""
-    refresh_token = document.get("refresh_token")
     return IssuedTokens(
         access_token=str(document["access_token"]),
-        refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else None,
+        refresh_token=_text(document.get("refresh_token")) or None,
         expires_in=_lifetime(document.get("expires_in")),
-        scope=str(document.get("scope") or ""),
+        scope=_text(document.get("scope"))[:LONGEST_SCOPE],
     )
+
+
+LONGEST_SCOPE = 10_000
+"""Characters; a database's text column ends, and what was granted must not cost us the token."""
+
+
+def _text(value: Any) -> str:
+    """A token written as a number is one all the same."""
+    return str(value) if value and isinstance(value, (str, int)) and not isinstance(value, bool) else ""
 
 
 LONGEST_LIFETIME = timedelta(days=3650)

@@ -163,8 +163,12 @@ class OAuthGuardHook(BaseHook):
         store = get_store()
         credential = store.credentials.enroll(self.enrollment(), utcnow())
         if credential.is_due(utcnow()):
-            result = self.run(self.refresh(store, Observer(task_id="get_token")))
-            self.log.info("Refresh of `%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
+            try:
+                result = self.run(self.refresh(store, Observer(task_id="get_token")))
+                self.log.info("Refresh of `%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
+            except Exception:
+                # Whether the token there is may be used all the same is decided below, on evidence.
+                self.log.exception("`%s` could not be refreshed", credential.conn_id)
             credential = store.credentials.get(credential.conn_id)
         require_usable(store, credential, utcnow())
         token = store.credentials.tokens(credential).access_token

@@ -11,6 +11,7 @@ from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Ki
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step, signature
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
+from airflow_oauth_guard.hooks.config import duration
 from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.incidents import Symptom
@@ -34,6 +35,15 @@ class Patience:
     """Before a second look at the same thing counts."""
     give_up_after: timedelta
     """After the question was raised; then the conclusion is drawn from what there is."""
+
+
+ABANDONED_AFTER = timedelta(minutes=10)
+"""Beyond its patience: an inconclusive question has lost its run by then, and may be taken on again."""
+
+
+def abandoned_before(now: datetime) -> datetime:
+    """A question that was taken on before this instant, and is not concluded, has nobody who looks into it."""
+    return now - duration("investigation_seconds") - ABANDONED_AFTER
 
 
 def _case(store: Store, hook: OAuthGuardHook, investigation: Investigation, patience: Patience, now: datetime) -> Case:
@@ -107,18 +117,14 @@ def settle(store: Store, investigation_id: int, conclusion: Conclusion, observer
     ``expired`` is never set here; a proven death leaves the question open for the expire gate.
     """
     investigation = store.investigation(investigation_id)
-    if investigation.closed_at is not None or investigation.conclusion_evidence_id is not None:
-        return
-    credential = investigation.credential
+    seen = [_as_evidence(conclusion, investigation, observer, now)]
     if conclusion.access_token is Verdict.DEAD:
-        store.credentials.record(credential, _access_token_death(conclusion, investigation, observer, now), now)
-    recorded = store.credentials.record(credential, _as_evidence(conclusion, investigation, observer, now), now)
+        seen.insert(0, _access_token_death(conclusion, investigation, observer, now))
+    symptom = None
     if conclusion.finding is not Finding.LIVE:
         evidence = store.investigations.evidence(investigation)
-        store.incidents.open(_symptom(credential, conclusion, investigation, evidence), now)
-    store.investigations.conclude(
-        investigation_id, conclusion, recorded.id, close=not proves_death(conclusion), now=now
-    )
+        symptom = _symptom(investigation.credential, conclusion, investigation, evidence)
+    store.credentials.conclude(investigation, conclusion, seen, symptom, close=not proves_death(conclusion), now=now)
 
 
 def proves_death(conclusion: Conclusion) -> bool:

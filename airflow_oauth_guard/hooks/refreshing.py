@@ -6,10 +6,11 @@ next begins. A process that dies on the way leaves an intent behind, and the nex
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from asyncio import sleep, to_thread
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,11 +22,12 @@ from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.grants.flow import Flow, HttpRequest, Outcome
 from airflow_oauth_guard.hooks import second_place
 from airflow_oauth_guard.hooks.config import duration
 from airflow_oauth_guard.hooks.transport import utcnow
-from airflow_oauth_guard.store.journal import Ended
+from airflow_oauth_guard.store.journal import Ended, Intent
 from airflow_oauth_guard.store.records import Credential, Lease
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ WAIT_OVER_DEADLINE = timedelta(seconds=5)
 
 REPLAY_PAUSE = timedelta(seconds=1)
 
+KEEP_WITHIN = timedelta(seconds=60)
+"""How long the store may take over an answer before it goes to the second place."""
+
 KEEP_TRYING = timedelta(minutes=5)
 """How long an answer that neither the store nor Airflow takes is held on to before the task gives up."""
 
@@ -55,7 +60,7 @@ class Refreshed(str, Enum):
     BUSY = "busy"
     """Nothing was sent: another process has been refreshing it for as long as we were ready to wait."""
     HELD = "held"
-    """Nothing was sent: it is not yet time to ask again."""
+    """Nothing was sent: it is not yet time to ask again, or not safe."""
     FAILED = "failed"
     """A question was raised; the status is as it was."""
 
@@ -86,7 +91,7 @@ class Refresh:
         try:
             return await self._under(lease, credential)
         finally:
-            await to_thread(self.store.credentials.release, lease)
+            await self._give_back(lease)
 
     # -- the lease ----------------------------------------------------------------------------------------------
 
@@ -114,11 +119,17 @@ class Refresh:
         ttl = 2 * duration("request_deadline_seconds") + LEASE_OVER_DEADLINES
         return await to_thread(credentials.lease, conn_id, secrets.token_hex(8), ttl, utcnow())
 
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await to_thread(self.store.credentials.release, lease)
+        except StoreUnavailableError:
+            # What came of the refresh must not be hidden by this: the lease runs out by itself.
+            log.warning("The lease of `%s` could not be given back", lease.credential.conn_id, exc_info=True)
+
     # -- under the lease ----------------------------------------------------------------------------------------
 
     async def _under(self, lease: Lease, before: Credential) -> RefreshResult:
-        lease = await self._with_second_place(lease)
-        if lease.kept_answer is not None and (taken_in := await self._take_in(lease, lease.kept_answer)):
+        if taken_in := await self._take_in(lease):
             return taken_in
         if lease.tokens.generation != before.generation:
             return self._result(
@@ -126,11 +137,11 @@ class Refresh:
             )
         if not_now := await self._not_now(lease):
             return not_now
-        if self.hook.grant.rotates and not self._in_grace(lease) and lease.unsettled is not None:
-            if lease.unsettled.outcome is None:
-                return await self._unanswered(lease, lease.unsettled.id, lease.unsettled.opened_at)
-            if waits := await self._protect(lease):
-                return waits
+        if lease.unsettled and self.hook.grant.rotates and not self._in_grace(lease.unsettled[0].opened_at):
+            if lease.unsettled[-1].outcome is None:
+                return await self._unanswered(lease, lease.unsettled[-1])
+            if held := await self._protect(lease):
+                return held
         token = self.hook.token_to_send(lease.tokens)
         if self.hook.grant_class.sends and not token:
             return await self._nothing_to_send(lease)
@@ -152,23 +163,37 @@ class Refresh:
 
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
-        began = utcnow()
-        first = replace(lease, lost_since=lease.lost_since or began)
-        for may_replay in (True, False):
-            now = utcnow()
-            flow = self.hook.grant.refresh(token, now)
-            request = next(flow)
-            intent_id = await to_thread(self.store.credentials.open_intent, lease, token, now)
-            answer = await self.hook.send(request)
-            if isinstance(answer, HttpAnswer):
-                await self._keep(intent_id, answer)
-            outcome = _finished(flow, answer)
-            if not (may_replay and is_lost(answer, outcome.reading) and self._in_grace(first)):
-                break
+        first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
+        intent_id, request, answer, outcome = await self._exchange(lease, token)
+        if self.hook.grant.rotates and is_lost(answer, outcome.reading) and self._in_grace(first_sent_at):
             seen = self._seen(lease, request, answer, outcome)
             await to_thread(self.store.credentials.record, lease.credential, seen, utcnow())
             await sleep(REPLAY_PAUSE.total_seconds())
+            intent_id, request, answer, outcome = await self._exchange(lease, token)
         return await self._settle(lease, intent_id, request, answer, outcome)
+
+    async def _exchange(self, lease: Lease, token: str) -> tuple[int, HttpRequest, Answer, Outcome]:
+        """Journal, call, keep. Once the request is on its way its answer is waited for, whoever cancels us."""
+        now = utcnow()
+        flow = self.hook.grant.refresh(token, now)
+        request = next(flow)
+        intent_id = await to_thread(
+            self.store.credentials.open_intent, lease, token, now, spends=self.hook.grant.rotates
+        )
+        under_way = asyncio.ensure_future(self._send_and_keep(lease, intent_id, token, request))
+        try:
+            answer = await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            await under_way
+            raise
+        return intent_id, request, answer, _finished(flow, answer)
+
+    async def _send_and_keep(self, lease: Lease, intent_id: int, token: str, request: HttpRequest) -> Answer:
+        answer = await self.hook.send(request)
+        if isinstance(answer, HttpAnswer):
+            sealed = self.store.credentials.seal_answer(answer)
+            await self._keep(intent_id, sealed, second_place.name(lease.credential.conn_id, token, intent_id))
+        return answer
 
     async def _settle(
         self, lease: Lease, intent_id: int, request: HttpRequest, answer: Answer, outcome: Outcome
@@ -211,13 +236,16 @@ class Refresh:
 
     # -- answers that were kept, and answers that were lost -----------------------------------------------------
 
-    async def _keep(self, intent_id: int, answer: HttpAnswer) -> None:
+    async def _keep(self, intent_id: int, sealed: str, variable: str) -> None:
         """Keep the raw answer before anybody parses it, wherever it can be kept."""
-        sealed = self.store.credentials.seal_answer(intent_id, answer)
         try:
-            await to_thread(self.store.credentials.keep_answer, intent_id, sealed)
-        except Exception:
-            await self._keep_anywhere(intent_id, sealed)
+            await asyncio.wait_for(
+                to_thread(self.store.credentials.keep_answer, intent_id, sealed), KEEP_WITHIN.total_seconds()
+            )
+        except Exception as error:
+            await self._keep_anywhere(intent_id, sealed, variable)
+            if isinstance(error, asyncio.TimeoutError):
+                raise StoreUnavailableError(f"The store did not answer within {words(KEEP_WITHIN)}.") from error
             raise
 
     @tenacity.retry(
@@ -226,74 +254,99 @@ class Refresh:
         before_sleep=tenacity.before_sleep_log(log, logging.ERROR),
         reraise=True,
     )
-    async def _keep_anywhere(self, intent_id: int, sealed: str) -> None:
+    async def _keep_anywhere(self, intent_id: int, sealed: str, variable: str) -> None:
         try:
-            await second_place.put(intent_id, sealed)
+            await second_place.put(variable, sealed)
         except Exception:
             # Airflow does not take it either, or this process is no task of its; the store may be back by now.
             log.exception("The answer to refresh %d could not be kept in a Variable", intent_id)
             await to_thread(self.store.credentials.keep_answer, intent_id, sealed)
 
-    async def _with_second_place(self, lease: Lease) -> Lease:
-        """Move an answer that the store could not take in its time to where it belongs."""
-        intent = lease.unsettled
-        if intent is None or intent.answer is not None:
-            return lease
-        sealed = await second_place.look(intent.id)
-        if sealed is None:
-            return lease
-        answer = self.store.credentials.open_answer(intent, sealed)
-        await to_thread(self.store.credentials.keep_answer, intent.id, sealed)
-        return replace(lease, kept_answer=answer)
-
-    async def _take_in(self, lease: Lease, answer: HttpAnswer) -> RefreshResult | None:
-        """An earlier process died between the answer and its parsing: nothing is lost, and nothing is sent again.
+    async def _take_in(self, lease: Lease) -> RefreshResult | None:
+        """Earlier processes ended between an answer and its parsing: nothing is lost, and nothing is sent again.
 
         One that nobody could read then is read again: this release, or the connection's settings, may know more.
         """
-        assert lease.unsettled is not None
-        request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
-        outcome = self.hook.grant.read(answer)
-        if outcome.tokens is None and lease.unsettled.outcome is Ended.LOST:
-            return None
-        result = await self._settle(lease, lease.unsettled.id, request, answer, outcome)
-        await second_place.clear(lease.unsettled.id)
-        return result
+        for intent in reversed(lease.unsettled):
+            answer = await self._answer_to(intent, lease)
+            if answer is None:
+                continue
+            outcome = self.hook.grant.read(answer)
+            if outcome.tokens is None and intent.outcome is Ended.LOST:
+                continue
+            request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
+            result = await self._settle(lease, intent.id, request, answer, outcome)
+            await self._clear_second_place(lease, intent)
+            return result
+        return None
 
-    async def _unanswered(self, lease: Lease, intent_id: int, opened_at: datetime) -> RefreshResult:
+    async def _answer_to(self, intent: Intent, lease: Lease) -> HttpAnswer | None:
+        """The answer from the store; of the newest refresh also from the second place, from where it moves."""
+        if intent.answer is not None:
+            return self.store.credentials.open_answer(intent.answer)
+        if intent is not lease.unsettled[-1]:
+            return None
+        sealed = await second_place.look(self._variable(lease, intent))
+        if sealed is None:
+            return None
+        await to_thread(self.store.credentials.keep_answer, intent.id, sealed)
+        return self.store.credentials.open_answer(sealed)
+
+    async def _clear_second_place(self, lease: Lease, intent: Intent) -> None:
+        variable = self._variable(lease, intent)
+        try:
+            await second_place.clear(variable)
+        except Exception:
+            # What it holds is in the store; a Variable that is left over harms nobody, and its refresh succeeded.
+            log.warning("Variable `%s` has served and could not be deleted; delete it", variable, exc_info=True)
+
+    def _variable(self, lease: Lease, intent: Intent) -> str:
+        return second_place.name(lease.credential.conn_id, self.hook.token_to_send(lease.tokens), intent.id)
+
+    async def _unanswered(self, lease: Lease, intent: Intent) -> RefreshResult:
         """A process died between its intent and the answer: a question, and it is not for us to guess."""
         reading = Reading(
             Subject.GRANT,
             Finding.AMBIGUOUS,
             "answer_lost",
-            f"the process that began a refresh at {opened_at:%Y-%m-%d %H:%M:%S}Z ended before it kept an answer",
+            f"the process that began a refresh at {intent.opened_at:%Y-%m-%d %H:%M:%S}Z ended before it kept an answer",
         )
-        return await self._failed(lease, intent_id, self._without_answer(lease, reading), Ended.LOST)
+        return await self._failed(lease, intent.id, self._without_answer(lease, reading), Ended.LOST)
 
-    def _in_grace(self, lease: Lease) -> bool:
+    def _in_grace(self, first_sent_at: datetime) -> bool:
         """Whether the provider promises to accept the token once more, although it may have replaced it."""
-        return lease.lost_since is not None and utcnow() < lease.lost_since + self.hook.settings.rotation_grace
+        return first_sent_at <= utcnow() < first_sent_at + self.hook.settings.rotation_grace
 
     async def _protect(self, lease: Lease) -> RefreshResult | None:
-        """Hold back while there is a live access token that a provider might revoke for the reuse of a spent one."""
-        left = lease.credential.life.remaining(utcnow())
-        if left > timedelta():
-            why = f"lives for {words(left)}"
-        elif await self._answers_a_probe(lease):
-            why = "lives beyond its predicted end"
-        else:
+        """Hold back while there may be a live access token, which a provider would revoke if a spent one came again."""
+        why = await self._may_live(lease)
+        if not why:
             return None
+        await to_thread(self.store.credentials.ask_about_loss, lease, utcnow())
         return self._result(
             Refreshed.HELD,
             "an earlier refresh may have spent the refresh token; sending it again could make the provider revoke the "
             f"access token, which {why}",
         )
 
-    async def _answers_a_probe(self, lease: Lease) -> bool:
-        if not (self.hook.settings.probe_url and lease.tokens.access_token):
-            return False
-        seen = await self.hook.probe(self.store, self.observer, self.investigation_id)
-        return seen.verdict is Verdict.LIVE
+    async def _may_live(self, lease: Lease) -> str:
+        """Why the access token may be alive; empty where it is over."""
+        life, now = lease.credential.life, utcnow()
+        if not lease.tokens.access_token:
+            return ""
+        if life.expires_at is not None and now < life.expires_at:
+            return f"lives for {words(life.expires_at - now)}"
+        seen = await self.hook.probe(self.store, self.observer, self.investigation_id) if self._has_probe else None
+        if seen is not None and seen.verdict is Verdict.LIVE:
+            return "lives beyond its predicted end" if life.expires_at else "lives"
+        if life.expires_at is None and (seen is None or seen.finding is not Finding.ACCESS_TOKEN_DEAD):
+            # A clock that nobody set cannot run out.
+            return "may live: its end was never told, and no probe shows it"
+        return ""
+
+    @property
+    def _has_probe(self) -> bool:
+        return bool(self.hook.settings.probe_url)
 
     # -- small parts --------------------------------------------------------------------------------------------
 
@@ -332,4 +385,5 @@ def _ask_again_at(credential: Credential, asked_to_wait: timedelta | None, now: 
     longest = EXPIRED_BACKOFF if credential.status is Status.EXPIRED else LONGEST_BACKOFF
     planned = next_attempt(now, credential.failures + 1, asked_to_wait, longest)
     alarm_at = credential.life.alarm_at
-    return min(planned, alarm_at) if alarm_at is not None and now + FIRST_BACKOFF < alarm_at else planned
+    earliest = now + max(FIRST_BACKOFF, asked_to_wait or timedelta())
+    return min(planned, alarm_at) if alarm_at is not None and earliest < alarm_at else planned

@@ -1,7 +1,9 @@
 """Where an answer goes when the store cannot take it: an Airflow Variable, encrypted with the store's key.
 
 The answer may hold the only copy of the next refresh token, and the store may be gone for longer than this task lives.
-The Variable is named after the intent in the journal, so the next run finds it without searching.
+The Variable is named after the refresh it answers, so the next run finds it without searching.
+
+Everything goes through asgiref, as Airflow's triggerer wants it; a worker does not mind.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import logging
 
 from asgiref.sync import sync_to_async
 
+from airflow_oauth_guard.store.encryption import fingerprint
+
 log = logging.getLogger(__name__)
 
 DESCRIPTION = (
@@ -17,30 +21,37 @@ DESCRIPTION = (
 )
 
 
-def variable(intent_id: int) -> str:
-    """The name of the Variable that an intent's answer goes to."""
-    return f"oauth_guard_answer_{intent_id}"
+def name(conn_id: str, token: str, intent_id: int) -> str:
+    """The Variable for the answer to one refresh: of this credential, by this token, with this number in the journal.
+
+    The number alone would not do: a store that was restored or begun anew gives it out again.
+    """
+    return f"oauth_guard_answer_{fingerprint(f'{conn_id} {token} {intent_id}')}"
 
 
-async def put(intent_id: int, sealed: str) -> None:
-    """Keep a sealed answer. Through asgiref, as Airflow's triggerer wants it; a worker does not mind."""
+async def put(variable: str, sealed: str) -> None:
+    """Keep a sealed answer."""
     from airflow.sdk import Variable
 
-    await sync_to_async(Variable.set)(variable(intent_id), sealed, DESCRIPTION)
-    log.warning("The store is gone; the provider's answer is kept, encrypted, in Variable `%s`", variable(intent_id))
+    await sync_to_async(Variable.set)(variable, sealed, DESCRIPTION)
+    log.warning("The store is gone; the provider's answer is kept, encrypted, in Variable `%s`", variable)
 
 
-async def look(intent_id: int) -> str | None:
-    """The sealed answer, if there is one."""
+async def look(variable: str) -> str | None:
+    """The sealed answer, if there is one.
+
+    Airflow answers "not found" also where it could not ask. So this is looked at again by each run while the refresh is
+    unsettled.
+    """
     from airflow.sdk import Variable
 
-    found: str | None = await sync_to_async(Variable.get)(variable(intent_id), default=None)
+    found: str | None = await sync_to_async(Variable.get)(variable, default=None)
     return found
 
 
-async def clear(intent_id: int) -> None:
+async def clear(variable: str) -> None:
     """Its answer has been taken in. Doing this twice, or where there never was one, does nothing."""
     from airflow.sdk import Variable
 
-    if await look(intent_id) is not None:
-        await sync_to_async(Variable.delete)(variable(intent_id))
+    if await look(variable) is not None:
+        await sync_to_async(Variable.delete)(variable)

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING
 
-from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer, may_have_issued
 from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.grants.flow import HttpRequest
 
@@ -41,50 +41,86 @@ async def send(request: HttpRequest, *, deadline: timedelta) -> Answer:
     Args:
         deadline: For everything together, from the name look-up to the last byte.
     """
+    exchange = _Exchange()
     try:
         with _unlogged():
-            return await asyncio.wait_for(_exchange(request), deadline.total_seconds())
+            return await asyncio.wait_for(exchange.run(request), deadline.total_seconds())
     except asyncio.TimeoutError:
-        return _no_answer(f"nothing complete within {words(deadline)}")
+        return exchange.no_answer(f"nothing complete within {words(deadline)}")
 
 
 def utcnow() -> datetime:
     return datetime.now(timezone.utc)
 
 
-async def _exchange(request: HttpRequest) -> Answer:
-    import httpx
+class _Exchange:
+    """One request and how far it got, which tells whether the provider may have processed it."""
 
-    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT.total_seconds())
-    headers = {**request.headers, "Accept-Encoding": "identity", "User-Agent": "airflow-oauth-guard"}
-    try:
-        async with (
-            httpx.AsyncClient(verify=_tls(), timeout=timeout, follow_redirects=False) as client,
-            client.stream(request.method, request.url, headers=headers, content=request.content) as response,
-        ):
-            body = await _read(response)
-            return HttpAnswer(
-                status=response.status_code,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=body,
-                received_at=utcnow(),
+    def __init__(self) -> None:
+        self._sent = False
+        self._status: int | None = None
+
+    async def run(self, request: HttpRequest) -> Answer:
+        import httpx
+
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT.total_seconds())
+        headers = {**request.headers, "Accept-Encoding": "identity", "User-Agent": "airflow-oauth-guard"}
+        try:
+            async with (
+                httpx.AsyncClient(verify=_tls(), timeout=timeout, follow_redirects=False) as client,
+                client.stream(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    content=request.content,
+                    extensions={"trace": self._trace},
+                ) as response,
+            ):
+                self._status = response.status_code
+                body = await _read(response)
+                return HttpAnswer(
+                    status=response.status_code,
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    body=body,
+                    received_at=utcnow(),
+                )
+        except TooLargeError:
+            return self.no_answer(f"the answer is larger than {BODY_LIMIT // 1024} KB and was cut off", ours=True)
+        except zlib.error:
+            return self.no_answer("the answer's compression is broken or cut off")
+        except httpx.ConnectTimeout:
+            return self.no_answer(f"no connection within {words(CONNECT_TIMEOUT)}")
+        except httpx.ConnectError as error:
+            # Refused, no such host, or a certificate that does not fit.
+            return self.no_answer(f"no connection ({error})")
+        except httpx.ProxyError as error:
+            # What went out was for the proxy, which did not let it pass.
+            self._sent = False
+            return self.no_answer(f"the proxy refuses ({type(error).__name__})")
+        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as error:
+            self._sent = False
+            # The text may quote what could not be written, which can be a secret.
+            reason = (
+                f"the request cannot be written ({type(error).__name__}); look for odd characters in the connection"
             )
-    except TooLargeError:
-        return _no_answer(f"the answer is larger than {BODY_LIMIT // 1024} KB and was cut off", ours=True)
-    except zlib.error:
-        return _no_answer("the answer's compression is broken or cut off")
-    except httpx.ConnectTimeout:
-        return _no_answer(f"no connection within {words(CONNECT_TIMEOUT)}", maybe_processed=False)
-    except httpx.ConnectError as error:
-        # Refused, no such host, or a certificate that does not fit: nothing was sent.
-        return _no_answer(f"no connection ({error})", maybe_processed=False)
-    except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as error:
-        # The text may quote what could not be written, which can be a secret.
-        reason = f"the request cannot be written ({type(error).__name__}); look for odd characters in the connection"
-        return _no_answer(reason, maybe_processed=False, ours=True)
-    except httpx.HTTPError as error:
-        # The text may quote the address, whose query can hold a token: the kind says enough.
-        return _no_answer(f"the exchange broke off ({type(error).__name__})")
+            return self.no_answer(reason, ours=True)
+        except httpx.HTTPError as error:
+            # The text may quote the address, whose query can hold a token: the kind says enough.
+            return self.no_answer(f"the exchange broke off ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001 - whatever it is, an intent is open and wants an answer
+            reason = (
+                f"the request cannot be made ({type(error).__name__}); look at the proxy's address, if there is one"
+            )
+            return self.no_answer(reason, ours=True)
+
+    def no_answer(self, reason: str, *, ours: bool = False) -> NoAnswer:
+        """How it ended without a complete answer; what the status says counts, although the body did not arrive."""
+        processed = self._sent and (self._status is None or may_have_issued(self._status))
+        return NoAnswer(reason, maybe_processed=processed, received_at=utcnow(), provider_at_fault=not ours)
+
+    async def _trace(self, event: str, _info: object) -> None:
+        # httpcore names its steps "http11.send_request_headers.started" and the like.
+        self._sent = self._sent or "send_request" in event
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -99,10 +135,6 @@ async def _read(response: httpx.Response) -> bytes:
     if inflate and received and not inflate.eof:
         raise zlib.error("cut off")
     return body
-
-
-def _no_answer(reason: str, *, maybe_processed: bool = True, ours: bool = False) -> NoAnswer:
-    return NoAnswer(reason, maybe_processed=maybe_processed, received_at=utcnow(), provider_at_fault=not ours)
 
 
 @cache

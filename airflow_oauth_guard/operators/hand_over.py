@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.hooks.investigation import abandoned_before
 from airflow_oauth_guard.hooks.transport import utcnow
 
 AT_MOST = 200
 """Questions per run, well under Airflow's limit of 1024 mapped tasks; the rest is handed over by the next cycle."""
-
-ABANDONED_AFTER = timedelta(minutes=10)
-"""Beyond its patience, and that of whoever was asked: such a question has lost its run, and is handed over again."""
 
 
 class HandOverOperator(TriggerDagRunOperator):
@@ -30,7 +27,7 @@ class HandOverOperator(TriggerDagRunOperator):
 
     def execute(self, context: Any) -> Any:
         store, run_id, now = get_store(), context["ti"].run_id, utcnow()
-        inconclusive = now - duration("investigation_seconds") - ABANDONED_AFTER
+        inconclusive = abandoned_before(now)
         unanswered = inconclusive - duration("approval_seconds")
         waiting = [
             question["id"]

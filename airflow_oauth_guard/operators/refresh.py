@@ -16,6 +16,7 @@ from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import label, observer
+from airflow_oauth_guard.hooks.investigation import abandoned_before
 from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -65,10 +66,15 @@ class RefreshOperator(BaseOperator):
         for hook, answer in zip(hooks, answers, strict=True):
             if isinstance(answer, ConfigurationError):
                 unusable.append(self._unusable(store, hook.oauth_guard_conn_id, answer))
-        for answer in answers:
-            # The store or Airflow failed, after what the others brought was recorded: Airflow tries again.
-            if isinstance(answer, BaseException) and not isinstance(answer, ConfigurationError):
-                raise answer
+        # The store or Airflow failed, after what the others brought was recorded: Airflow tries again.
+        if broken := [
+            (hook.oauth_guard_conn_id, answer)
+            for hook, answer in zip(hooks, answers, strict=True)
+            if isinstance(answer, BaseException) and not isinstance(answer, ConfigurationError)
+        ]:
+            for conn_id, error in broken:
+                self.log.error("`%s` could not be refreshed", conn_id, exc_info=error)
+            raise broken[0][1]
         outcomes = {result.conn_id: result.outcome.value for result in results}
         done = _together(earlier, {"outcomes": outcomes, "investigations": questions, "unusable": unusable})
         if earlier is None and (busy := [result.conn_id for result in results if result.outcome is Refreshed.BUSY]):
@@ -83,9 +89,10 @@ class RefreshOperator(BaseOperator):
     def _wait_for(self, store: Store, busy: list[str], done: dict[str, Any]) -> None:
         """Free the worker until the leases of others have run out at the latest."""
         self.log.info("Still being refreshed by another process: %s; looking again when it is done", ", ".join(busy))
-        until = max(store.credentials.get(conn_id).leased_until or utcnow() for conn_id in busy)
+        leases = [store.credentials.get(conn_id) for conn_id in busy]
+        until = [lease.leased_until for lease in leases if lease.leased_until and lease.is_leased(utcnow())]
         self.defer(
-            trigger=DateTimeTrigger(moment=until + timedelta(seconds=1)),
+            trigger=DateTimeTrigger(moment=max(until, default=utcnow()) + timedelta(seconds=1)),
             method_name="go_on",
             kwargs={"earlier": {**done, "busy": busy}},
         )
@@ -107,9 +114,10 @@ class RefreshOperator(BaseOperator):
 
     def _question(self, store: Store, result: RefreshResult, who: Observer) -> int | None:
         self.log.info("`%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
-        if result.outcome is not Refreshed.FAILED or result.evidence is None:
+        if result.outcome not in (Refreshed.FAILED, Refreshed.HELD):
             return None
-        question = store.investigations.take_on(store.credentials.get(result.conn_id), who, utcnow())
+        now, credential = utcnow(), store.credentials.get(result.conn_id)
+        question = store.investigations.take_on(credential, who, now, abandoned_before=abandoned_before(now))
         if question is None:
             self.log.info("`%s`: is being looked into, or was and looks the same", result.conn_id)
         return question

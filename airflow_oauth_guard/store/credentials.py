@@ -7,6 +7,7 @@ knows what is not known.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.investigation import Conclusion
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status, require_carries
 from airflow_oauth_guard.errors import (
@@ -31,11 +33,18 @@ from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store import journal
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher, fingerprint
-from airflow_oauth_guard.store.incidents import Symptom, record_closed, resolve_incident
-from airflow_oauth_guard.store.investigations import close_open_investigation, raise_question
-from airflow_oauth_guard.store.journal import Ended, Intent
-from airflow_oauth_guard.store.records import Credential, Enrollment, Lease, Tokens
-from airflow_oauth_guard.store.tables import credentials, statuses, tokens, transitions
+from airflow_oauth_guard.store.incidents import Symptom, open_incident, record_closed, resolve_incident
+from airflow_oauth_guard.store.investigations import (
+    close_open_investigation,
+    conclude,
+    is_unconcluded,
+    raise_question,
+)
+from airflow_oauth_guard.store.journal import Ended
+from airflow_oauth_guard.store.records import LONGEST_LEASE, Credential, Enrollment, Investigation, Lease, Tokens
+from airflow_oauth_guard.store.tables import credentials, seeds, statuses, tokens, transitions
+
+log = logging.getLogger(__name__)
 
 SECRETS = (tokens.c.access_token, tokens.c.refresh_token)
 
@@ -98,6 +107,8 @@ class Credentials:
                 )
                 if news.access_token or news.refresh_token:
                     self._reseed(connection, existing, news, now, observer)
+                    given = (fingerprint(news.access_token), fingerprint(news.refresh_token))
+                    self._remember_seeds(connection, existing.id, now, *given)
             return self._require(connection, enrollment.conn_id)
 
     def revert(self, conn_id: str, now: datetime, observer: Observer) -> Credential:
@@ -176,17 +187,25 @@ class Credentials:
                 update(tokens)
                 .where(
                     tokens.c.credential_id == credential.id,
-                    or_(tokens.c.lease_until.is_(None), tokens.c.lease_until < now),
+                    or_(
+                        tokens.c.lease_until.is_(None),
+                        tokens.c.lease_until < now,
+                        tokens.c.lease_until > now + LONGEST_LEASE,
+                    ),
                 )
                 .values(lease_owner=owner, lease_until=now + ttl)
             )
             if taken.rowcount != 1:
                 return None
-            lease = Lease(self._require(connection, conn_id), self._tokens(connection, credential.id), owner)
-            return self._with_journal(connection, lease)
+            credential = self._require(connection, conn_id)
+            unsettled = tuple(journal.unsettled(connection, credential.id, credential.generation))
+            return Lease(credential, self._tokens(connection, credential.id), owner, unsettled)
 
-    def open_intent(self, lease: Lease, token: str, now: datetime) -> int:
+    def open_intent(self, lease: Lease, token: str, now: datetime, *, spends: bool = True) -> int:
         """Journal that a refresh is about to be sent, by the process that holds the lease.
+
+        Args:
+            spends: Whether sending the token may spend it.
 
         Raises:
             LeaseLostError: If it does not any more, for instance after its machine slept.
@@ -204,20 +223,21 @@ class Credentials:
                     f"Credential `{lease.credential.conn_id}`: the lease ran out before the refresh was sent, and another "
                     "process may have taken it. Nothing was sent; the next run goes on."
                 )
-            return journal.open_intent(connection, lease.credential.id, lease.tokens.generation, token, now)
+            return journal.open_intent(
+                connection, lease.credential.id, lease.tokens.generation, token, now, spends=spends
+            )
 
-    def seal_answer(self, intent_id: int, answer: HttpAnswer) -> str:
+    def seal_answer(self, answer: HttpAnswer) -> str:
         """The raw answer, encrypted: it may hold the only copy of the next token."""
-        return self._cipher.encrypt(journal.answer_as_text(answer, intent_id))
+        return self._cipher.encrypt(journal.answer_as_text(answer))
 
-    def open_answer(self, intent: Intent, sealed: str) -> HttpAnswer:
+    def open_answer(self, sealed: str) -> HttpAnswer:
         """What :meth:`seal_answer` sealed.
 
         Raises:
             StoreConfigurationError: If no key opens it.
-            ValueError: If it is the answer to another refresh.
         """
-        return journal.answer_from_text(self._cipher.decrypt(sealed), intent.id)
+        return journal.answer_from_text(self._cipher.decrypt(sealed))
 
     def keep_answer(self, intent_id: int, sealed: str) -> None:
         """Keep a sealed answer before anybody parses it."""
@@ -281,9 +301,20 @@ class Credentials:
                     .where(credentials.c.id == lease.credential.id)
                     .values(failures=credentials.c.failures + 1, attempt_after=attempt_after)
                 )
-                raise_question(connection, current, recorded, now)
+                raise_question(connection, current, recorded, now, lost=outcome is Ended.LOST)
             self._release(connection, lease)
             return recorded
+
+    def ask_about_loss(self, lease: Lease, now: datetime) -> None:
+        """See to it that somebody hears of the lost answer for which this credential is held.
+
+        The question was raised when it was lost; this is for a question or an incident that went astray since.
+        """
+        with self._database.write() as connection:
+            current = self._require_locked(connection, lease.credential.conn_id)
+            failed = ledger.latest(connection, current.id, (Kind.REFRESH,))
+            if failed is not None and failed.generation == current.generation == lease.tokens.generation:
+                raise_question(connection, current, failed, now, lost=True)
 
     def release(self, lease: Lease) -> None:
         """Give the lease back unused."""
@@ -295,12 +326,34 @@ class Credentials:
     def record(self, credential: Credential, seen: Evidence, now: datetime) -> Evidence:
         """Keep evidence and let it change the status where it may: to ``active`` or ``lapsed``, never ``expired``."""
         with self._database.write() as connection:
-            current = self._require_locked(connection, credential.conn_id)
-            recorded = ledger.add(connection, credential.id, seen)
-            destructive = seen.subject is Subject.GRANT and seen.verdict is Verdict.DEAD
-            if seen.generation == current.generation and not destructive:
-                ledger.apply(connection, credential.id, recorded, now)
-            return recorded
+            return _record(connection, self._require_locked(connection, credential.conn_id), seen, now)
+
+    def conclude(
+        self,
+        investigation: Investigation,
+        conclusion: Conclusion,
+        seen: Sequence[Evidence],
+        symptom: Symptom | None,
+        *,
+        close: bool,
+        now: datetime,
+    ) -> None:
+        """Write down what an investigation concluded, all of it or nothing: its evidence, the incident, its end.
+
+        Nothing if it was concluded already, or answered itself meanwhile.
+
+        Args:
+            seen: The conclusion as evidence, last; before it what else it teaches.
+            close: False where a person is still to be asked.
+        """
+        with self._database.write() as connection:
+            current = self._require_locked(connection, investigation.credential.conn_id)
+            if not is_unconcluded(connection, investigation.id):
+                return
+            recorded = [_record(connection, current, item, now) for item in seen]
+            if symptom is not None:
+                open_incident(connection, symptom, now)
+            conclude(connection, investigation.id, conclusion, recorded[-1].id, now if close else None)
 
     def expire(self, conn_id: str, evidence_id: int | None, observer: Observer, now: datetime) -> Credential:
         """Set ``expired`` on the strength of one piece of evidence, re-read here. The tokens are kept.
@@ -310,11 +363,10 @@ class Credentials:
         """
         with self._database.write() as connection:
             credential = self._require_locked(connection, conn_id)
-            pending = journal.unsettled(connection, credential.id, credential.generation)
-            if pending is not None and pending.outcome is None:
+            if pending := journal.unsettled(connection, credential.id, credential.generation):
                 raise UnprovenTransitionError(
-                    f"Credential `{conn_id}` was not set `expired`: the refresh sent at {pending.opened_at:%Y-%m-%d %H:%M:%S}Z has "
-                    "no outcome yet, so nobody knows which tokens are the newest. The next refresh settles it."
+                    f"Credential `{conn_id}` was not set `expired`: the refresh sent at "
+                    f"{pending[-1].opened_at:%Y-%m-%d %H:%M:%S}Z has no answer, so nobody knows which tokens are the newest."
                 )
             seen = ledger.by_id(connection, credential.id, evidence_id)
             proof = require_carries(seen, Status.EXPIRED, conn_id=conn_id, generation=credential.generation)
@@ -344,9 +396,8 @@ class Credentials:
         One that is under way has not lost anything yet.
         """
         with self._database.read() as connection:
-            newest = journal.unsettled(connection, credential.id, credential.generation)
-            under_way = newest is not None and newest.outcome is None and credential.is_leased(now)
-            return newest is not None and not under_way
+            unsettled = journal.unsettled(connection, credential.id, credential.generation)
+            return any(intent.outcome is Ended.LOST or not credential.is_leased(now) for intent in unsettled)
 
     def transitions(self, credential: Credential) -> Sequence[RowMapping]:
         """Every status change there was, oldest first."""
@@ -414,6 +465,8 @@ class Credentials:
             )
         )
         connection.execute(insert(statuses).values(credential_id=credential_id, status=Status.ACTIVE.value, since=now))
+        given = (fingerprint(enrollment.access_token), fingerprint(enrollment.refresh_token))
+        self._remember_seeds(connection, credential_id, now, *given)
 
     def _news(
         self, connection: Connection, known: Credential, enrollment: Enrollment
@@ -421,27 +474,52 @@ class Credentials:
         """What the connection says that the store does not know: settings, and tokens that somebody has put in."""
         was = connection.execute(select(credentials).where(credentials.c.id == known.id)).mappings().one()
         values = _settings(enrollment)
-        seeds = {}
+        news = {}
         for token, seed in (("access_token", "access_seed"), ("refresh_token", "refresh_seed")):
-            if not values[seed]:
-                # An emptied field takes nothing away: it was read once, and what it led to lives here.
+            # An emptied field takes nothing away: it was read once, and what it led to lives here.
+            if not values[seed] or self._is_outdated(connection, known, was[seed], values[seed]):
                 values[seed] = was[seed]
             elif values[seed] != was[seed] and (was[seed] or known.generation == 0):
                 # Tokens that were imported before the connection's seed was first read are the newer ones.
-                seeds[token] = getattr(enrollment, token)
-        return {name: value for name, value in values.items() if value != was[name]}, seeds
+                news[token] = getattr(enrollment, token)
+        return {name: value for name, value in values.items() if value != was[name]}, news
+
+    def _is_outdated(self, connection: Connection, known: Credential, was: str, given: str) -> bool:
+        """Whether a seed was read before and replaced since: some process still has the connection as it was.
+
+        While the newest tokens fail, a person may well have gone back to it.
+        """
+        if given == was or known.failures or known.status is not Status.ACTIVE:
+            return False
+        read = select(seeds.c.read_at).where(seeds.c.credential_id == known.id, seeds.c.fingerprint == given)
+        if connection.execute(read).first() is None:
+            return False
+        log.warning(
+            "Connection `%s`, as this process sees it, holds a token that was replaced since; the newer ones are kept. To "
+            "use it all the same: `airflow oauth-guard import`",
+            known.conn_id,
+        )
+        return True
+
+    def _remember_seeds(self, connection: Connection, credential_id: int, now: datetime, *fingerprints: str) -> None:
+        read = set(
+            connection.execute(select(seeds.c.fingerprint).where(seeds.c.credential_id == credential_id)).scalars()
+        )
+        for new in {*fingerprints} - {"", *read}:
+            connection.execute(insert(seeds).values(credential_id=credential_id, fingerprint=new, read_at=now))
 
     def _update(
         self, connection: Connection, existing: Credential, enrollment: Enrollment, now: datetime, observer: Observer
     ) -> None:
-        changed, seeds = self._news(connection, existing, enrollment)
+        changed, news = self._news(connection, existing, enrollment)
         if not changed:
             return
-        if seeds:
+        self._remember_seeds(
+            connection, existing.id, now, changed.get("access_seed", ""), changed.get("refresh_seed", "")
+        )
+        if news:
             given = replace(
-                enrollment,
-                access_token=seeds.get("access_token", ""),
-                refresh_token=seeds.get("refresh_token", ""),
+                enrollment, access_token=news.get("access_token", ""), refresh_token=news.get("refresh_token", "")
             )
             self._reseed(connection, existing, given, now, observer)
         elif changed.keys() & {"connection_class", "client_key", "probe_host"} and existing.attempt_after:
@@ -503,14 +581,6 @@ class Credentials:
         row = connection.execute(select(tokens).where(tokens.c.credential_id == credential_id)).mappings().one()
         return Tokens(row["generation"], self._open(row["access_token"]), self._open(row["refresh_token"]))
 
-    def _with_journal(self, connection: Connection, lease: Lease) -> Lease:
-        of_these = (connection, lease.credential.id, lease.tokens.generation)
-        unsettled = journal.unsettled(*of_these)
-        if unsettled is None:
-            return lease
-        kept = self.open_answer(unsettled, unsettled.answer) if unsettled.answer else None
-        return replace(lease, unsettled=unsettled, kept_answer=kept, lost_since=journal.lost_since(*of_these))
-
     def _store_generation(
         self, connection: Connection, lease: Lease, issued: IssuedTokens, issued_at: datetime
     ) -> None:
@@ -541,6 +611,14 @@ class Credentials:
             .where(tokens.c.credential_id == lease.credential.id, tokens.c.lease_owner == lease.owner)
             .values(lease_owner=None, lease_until=None)
         )
+
+
+def _record(connection: Connection, current: Credential, seen: Evidence, now: datetime) -> Evidence:
+    recorded = ledger.add(connection, current.id, seen)
+    destructive = seen.subject is Subject.GRANT and seen.verdict is Verdict.DEAD
+    if seen.generation == current.generation and not destructive:
+        ledger.apply(connection, current.id, recorded, now)
+    return recorded
 
 
 def _kept_aside() -> list[tuple[Column[Any], Any]]:

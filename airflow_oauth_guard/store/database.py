@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,27 @@ SQLITE_SLOW_SECONDS = 1.0
 """A writer that waits longer has company enough to be told about PostgreSQL."""
 
 CONNECT_TIMEOUT_SECONDS = 10
-"""For a database server; a host that swallows packets would hold a worker for minutes otherwise."""
+SILENCE_SECONDS = 30
+LOCK_SECONDS = 30
+"""For a database server: to connect, to answer, and to wait for a row that somebody sits on. Without these limits a host
+that swallows packets would hold a worker, and the answer in its hands, for many minutes."""
+
+_LIMITS: Mapping[str, Mapping[str, Any]] = {
+    "postgresql": {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "tcp_user_timeout": SILENCE_SECONDS * 1000,
+        "keepalives_idle": SILENCE_SECONDS,
+        "keepalives_interval": 10,
+        "keepalives_count": 2,
+    },
+    "mysql": {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": SILENCE_SECONDS + LOCK_SECONDS,
+        "write_timeout": SILENCE_SECONDS,
+        "init_command": f"SET innodb_lock_wait_timeout = {LOCK_SECONDS}",
+    },
+}
+"""By dialect; whatever the address says itself wins."""
 
 MIGRATION_WAIT_SECONDS = 120
 
@@ -43,7 +63,7 @@ class Database:
     """An engine whose transactions behave alike on SQLite, PostgreSQL and MariaDB/MySQL."""
 
     def __init__(self, url: str | URL) -> None:
-        self.engine = _engine(url)
+        self.engine = _engine(url, _LIMITS)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -78,10 +98,14 @@ class Database:
             with self.read() as connection:
                 if _revision(connection) == _head(config):
                     return
-            with _translated(self.engine), _one_at_a_time(self.engine), self.write() as connection:
+            # Changing a large table takes as long as it takes.
+            patient = self.engine if self.engine.dialect.name == "sqlite" else _engine(self.engine.url, {})
+            with _translated(patient), _one_at_a_time(patient), patient.begin() as connection:
                 _refuse_newer(connection, config)
                 config.attributes["connection"] = connection
                 upgrade(config, "head")
+            if patient is not self.engine:
+                patient.dispose()
         except OperationalError as error:
             raise StoreConfigurationError(
                 f"The store at {self.engine.url.render_as_string(hide_password=True)} cannot be used: {error.orig}"
@@ -106,9 +130,20 @@ def _is_unavailable(engine: Engine, error: DBAPIError | PoolTimeoutError) -> boo
         return True
     if engine.dialect.name == "sqlite":
         return isinstance(error, OperationalError) and any(words in str(error.orig) for words in _SQLITE_UNAVAILABLE)
+    if _code(error) in _BUSY:
+        return True
     # Without a statement: while connecting or committing.
     return isinstance(error, OperationalError) and error.statement is None
 
+
+def _code(error: DBAPIError) -> object:
+    """PostgreSQL's SQLSTATE, or MySQL's number."""
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return state or next(iter(getattr(error.orig, "args", ())), None)
+
+
+_BUSY = frozenset({"55P03", "40P01", "40001", 1205, 1213})
+"""A lock that somebody sat on, a deadlock, a transaction to be repeated."""
 
 _SQLITE_UNAVAILABLE = ("locked", "busy", "unable to open", "disk is full", "disk I/O error", "readonly database")
 
@@ -123,15 +158,15 @@ _TIME_FOR_A_SERVER = (
 )
 
 
-def _engine(url: str | URL) -> Engine:
+def _engine(url: str | URL, limits: Mapping[str, Mapping[str, Any]]) -> Engine:
     try:
         parsed = make_url(url)
         # A database error quotes its statement; not the values in it.
         options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
         if parsed.get_backend_name() in ("mysql", "mariadb"):
             options["isolation_level"] = "READ COMMITTED"
-        if parsed.get_backend_name() != "sqlite" and "connect_timeout" not in parsed.query:
-            options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+        ours = limits.get("mysql" if parsed.get_backend_name() == "mariadb" else parsed.get_backend_name(), {})
+        options["connect_args"] = {name: value for name, value in ours.items() if name not in parsed.query}
         engine = create_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StoreConfigurationError(
@@ -140,7 +175,19 @@ def _engine(url: str | URL) -> Engine:
         ) from error
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
+    if engine.dialect.name == "postgresql" and limits:
+        _limit_locks(engine)
     return engine
+
+
+def _limit_locks(engine: Engine) -> None:
+    """PgBouncer refuses the start-up parameter that would do the same."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        connection.commit()
 
 
 def _prepare_sqlite(engine: Engine) -> None:

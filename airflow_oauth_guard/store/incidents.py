@@ -97,6 +97,14 @@ class Incidents:
 
 
 def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> Incident:
+    # Another process may open or resolve it between our look and our write; then look again.
+    for _ in range(3):
+        if (opened := _opened(connection, symptom, now)) is not None:
+            return opened
+    raise LookupError(f"no incident about {symptom.open_for} could be opened")
+
+
+def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident | None:
     current = open_about(connection, symptom.about, symptom.name)
     described = {
         "kind": symptom.kind.value,
@@ -129,10 +137,7 @@ def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> In
         # Something else is wrong now than what people were told: tell them anew.
         anew = {} if current.kind is symptom.kind else {"last_notified_at": None}
         connection.execute(update(incidents).where(incidents.c.id == current.id).values(**described, **anew))
-    opened = open_about(connection, symptom.about, symptom.name)
-    if opened is None:
-        raise LookupError(f"no incident about {symptom.open_for} could be opened")
-    return opened
+    return open_about(connection, symptom.about, symptom.name)
 
 
 def resolve_incident(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.evidence import Evidence, Kind, Observer, Verdict
-from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, About
+from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, signature
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
@@ -24,13 +24,23 @@ class Investigations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take_on(self, credential: Credential, observer: Observer, now: datetime) -> int | None:
-        """Take on the credential's open question, if there is one that nobody has taken on."""
+    def take_on(
+        self, credential: Credential, observer: Observer, now: datetime, *, abandoned_before: datetime | None = None
+    ) -> int | None:
+        """Take on the credential's open question, if there is one that nobody looks into.
+
+        Args:
+            abandoned_before: Who took it on before this instant and has not concluded it is gone.
+        """
+        free: ColumnElement[bool] = investigations.c.handed_over_at.is_(None)
+        if abandoned_before is not None:
+            unconcluded = investigations.c.conclusion_evidence_id.is_(None)
+            free = or_(free, and_(investigations.c.handed_over_at < abandoned_before, unconcluded))
         with self._database.write() as connection:
             question = _open_id(connection, credential.id)
             taken = connection.execute(
                 update(investigations)
-                .where(investigations.c.id == question, investigations.c.handed_over_at.is_(None))
+                .where(investigations.c.id == question, free)
                 .values(handed_over_at=now, **ledger.observed_by(observer))
             )
             return question if taken.rowcount == 1 else None
@@ -77,23 +87,6 @@ class Investigations:
         with self._database.read() as connection:
             return ledger.of_investigation(connection, investigation.id, investigation.opening_evidence_id)
 
-    def conclude(
-        self, investigation_id: int, conclusion: Conclusion, evidence_id: int | None, *, close: bool, now: datetime
-    ) -> None:
-        """Write down what was concluded; ``close`` unless a person is still to be asked."""
-        with self._database.write() as connection:
-            connection.execute(
-                update(investigations)
-                .where(investigations.c.id == investigation_id)
-                .values(
-                    conclusion_evidence_id=evidence_id,
-                    finding=conclusion.finding.value,
-                    explanation=conclusion.explanation,
-                    owner=conclusion.owner.name,
-                    **({"closed_at": now, "open_for": None} if close else {}),
-                )
-            )
-
     def asked(self, investigation_id: int, now: datetime) -> None:
         """A person has been asked."""
         with self._database.write() as connection:
@@ -127,6 +120,35 @@ class Investigations:
             return list(connection.execute(query.order_by(investigations.c.id)).mappings())
 
 
+def conclude(
+    connection: Connection, investigation_id: int, conclusion: Conclusion, evidence_id: int | None, now: datetime | None
+) -> None:
+    """Write down what was concluded, and close the question ``now`` unless a person is still to be asked."""
+    connection.execute(
+        update(investigations)
+        .where(investigations.c.id == investigation_id)
+        .values(
+            conclusion_evidence_id=evidence_id,
+            finding=conclusion.finding.value,
+            explanation=conclusion.explanation,
+            owner=conclusion.owner.name,
+            **({"closed_at": now, "open_for": None} if now else {}),
+        )
+    )
+
+
+def is_unconcluded(connection: Connection, investigation_id: int) -> bool:
+    """Whether it is open and has no conclusion yet."""
+    found = connection.execute(
+        select(investigations.c.id).where(
+            investigations.c.id == investigation_id,
+            investigations.c.open_for.is_not(None),
+            investigations.c.conclusion_evidence_id.is_(None),
+        )
+    )
+    return found.first() is not None
+
+
 def close_open_investigation(connection: Connection, credential_id: int, because: str, now: datetime) -> None:
     """The question has answered itself."""
     connection.execute(
@@ -136,8 +158,25 @@ def close_open_investigation(connection: Connection, credential_id: int, because
     )
 
 
-def raise_question(connection: Connection, credential: Credential, failed: Evidence, now: datetime) -> None:
-    """Open a question about this failure, unless one is open, or it was looked into and looks the same as then."""
+def raise_question(
+    connection: Connection, credential: Credential, failed: Evidence, now: datetime, *, lost: bool = False
+) -> None:
+    """Open a question about this failure, unless one is open, or it was looked into and looks the same as then.
+
+    Args:
+        lost: The failure may have spent the token. That is a matter of its own, whatever it looks like, and what was
+            concluded before it does not hold any more.
+    """
+    if lost:
+        connection.execute(
+            update(investigations)
+            .where(
+                investigations.c.open_for == credential.id,
+                investigations.c.conclusion_evidence_id.is_not(None),
+                investigations.c.finding != IncidentKind.AMBIGUOUS.value,
+            )
+            .values(closed_at=now, open_for=None, explanation="a later refresh has no answer, so this does not hold")
+        )
     if (question := _open_id(connection, credential.id)) is not None:
         # While nobody has taken it on, the question is about the latest failure.
         connection.execute(
@@ -147,7 +186,9 @@ def raise_question(connection: Connection, credential: Credential, failed: Evide
         )
         return
     incident = open_about(connection, About.CREDENTIAL, credential.conn_id)
-    looks_the_same = incident is not None and incident.signature == signature(failed)
+    looks_the_same = incident is not None and (
+        incident.kind is IncidentKind.AMBIGUOUS if lost else incident.signature == signature(failed)
+    )
     if looks_the_same and not (_may_ask_again(connection, credential, now) or _may_lapse(connection, credential, now)):
         return
     _insert(connection, credential, failed, now)

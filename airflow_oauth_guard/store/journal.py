@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.clock import parse_instant
@@ -27,9 +27,9 @@ class Ended(str, Enum):
 
     RENEWED = "renewed"
     REFUSED = "refused"
-    """The provider cannot have issued tokens for it."""
+    """It brought no tokens and cost none: the one that was sent is as good as before."""
     LOST = "lost"
-    """The provider may have issued tokens that did not reach us."""
+    """It may have spent the token that was sent, and what it brought did not reach us."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,21 @@ class Intent:
     outcome: Ended | None
 
 
-_SPENT_PERHAPS = or_(intents.c.outcome.is_(None), intents.c.outcome == Ended.LOST.value)
+_UNSETTLED = or_(intents.c.outcome.is_(None), intents.c.outcome == Ended.LOST.value)
 
 
-def open_intent(connection: Connection, credential_id: int, generation: int, token: str, now: datetime) -> int:
-    """Journal that a refresh is about to be sent; whatever was left open before is lost."""
+def open_intent(
+    connection: Connection, credential_id: int, generation: int, token: str, now: datetime, *, spends: bool
+) -> int:
+    """Journal that a refresh is about to be sent; whatever was left open before is closed.
+
+    Args:
+        spends: Whether sending a token may spend it. Where it does not, nothing can be lost.
+    """
     connection.execute(
         update(intents)
-        .where(intents.c.credential_id == credential_id, intents.c.outcome.is_(None))
-        .values(outcome=Ended.LOST.value, closed_at=now)
+        .where(intents.c.credential_id == credential_id, intents.c.outcome.is_(None) if spends else _UNSETTLED)
+        .values(outcome=(Ended.LOST if spends else Ended.REFUSED).value, closed_at=now)
     )
     result = connection.execute(
         insert(intents).values(
@@ -79,40 +85,24 @@ def close(connection: Connection, intent_id: int, outcome: Ended, now: datetime)
     )
 
 
-def unsettled(connection: Connection, credential_id: int, generation: int) -> Intent | None:
-    """The newest refresh of this generation that may have spent its token without our having the next one."""
-    row = (
-        connection.execute(
-            select(intents)
-            .where(intents.c.credential_id == credential_id, intents.c.generation == generation, _SPENT_PERHAPS)
-            .order_by(intents.c.id.desc())
-            .limit(1)
-        )
-        .mappings()
-        .one_or_none()
-    )
-    if row is None:
-        return None
-    outcome = Ended(row["outcome"]) if row["outcome"] else None
+def unsettled(connection: Connection, credential_id: int, generation: int) -> list[Intent]:
+    """The refreshes of this generation that may have spent its token without our having the next one; oldest first."""
+    rows = connection.execute(
+        select(intents)
+        .where(intents.c.credential_id == credential_id, intents.c.generation == generation, _UNSETTLED)
+        .order_by(intents.c.id)
+    ).mappings()
     names = ("id", "generation", "token_fingerprint", "opened_at", "answer")
-    return Intent(outcome=outcome, **{name: row[name] for name in names})
+    return [
+        Intent(outcome=Ended(row["outcome"]) if row["outcome"] else None, **{name: row[name] for name in names})
+        for row in rows
+    ]
 
 
-def lost_since(connection: Connection, credential_id: int, generation: int) -> datetime | None:
-    """When the first refresh of this generation was sent that may have spent its token; None if there is none."""
-    first: datetime | None = connection.execute(
-        select(func.min(intents.c.opened_at)).where(
-            intents.c.credential_id == credential_id, intents.c.generation == generation, _SPENT_PERHAPS
-        )
-    ).scalar_one()
-    return first
-
-
-def answer_as_text(answer: HttpAnswer, intent_id: int) -> str:
-    """An answer as text to be encrypted. It names its intent, so that it cannot be taken for another's."""
+def answer_as_text(answer: HttpAnswer) -> str:
+    """An answer as text to be encrypted."""
     return json.dumps(
         {
-            "intent": intent_id,
             "status": answer.status,
             "headers": dict(answer.headers),
             "body": base64.b64encode(answer.body).decode(),
@@ -121,15 +111,9 @@ def answer_as_text(answer: HttpAnswer, intent_id: int) -> str:
     )
 
 
-def answer_from_text(text: str, intent_id: int) -> HttpAnswer:
-    """Read back what :func:`answer_as_text` wrote.
-
-    Raises:
-        ValueError: If it answers another intent; release 0.1.0 named none.
-    """
+def answer_from_text(text: str) -> HttpAnswer:
+    """Read back what :func:`answer_as_text` wrote."""
     kept = json.loads(text)
-    if kept.get("intent", intent_id) != intent_id:
-        raise ValueError(f"The kept answer belongs to refresh {kept['intent']}, not to {intent_id}.")
     return HttpAnswer(
         status=kept["status"],
         headers=kept["headers"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.store.journal import Intent
@@ -26,6 +25,10 @@ class Enrollment:
     access_token: str = field(default="", repr=False)
     refresh_token: str = field(default="", repr=False)
     expires_at: datetime | None = None
+
+
+LONGEST_LEASE = timedelta(hours=1)
+"""A lease that would last longer was taken by a clock that was ahead; it must not block a credential for good."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Credential:
     """Until when some process has the sole right to refresh it."""
 
     def is_leased(self, now: datetime) -> bool:
-        return self.leased_until is not None and now <= self.leased_until
+        return self.leased_until is not None and now <= self.leased_until <= now + LONGEST_LEASE
 
     def waits(self, now: datetime) -> bool:
         return self.attempt_after is not None and now < self.attempt_after
@@ -79,12 +82,8 @@ class Lease:
     tokens: Tokens
     """Read inside the lease: the newest there are."""
     owner: str
-    unsettled: Intent | None = None
-    """The newest refresh of this generation of which nobody knows whether it spent the token."""
-    kept_answer: HttpAnswer | None = None
-    """The answer to that refresh, where it was kept: it may hold the next tokens."""
-    lost_since: datetime | None = None
-    """When the first such refresh was sent."""
+    unsettled: tuple[Intent, ...] = ()
+    """The refreshes of this generation of which nobody knows whether they spent the token; oldest first."""
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,16 @@ tokens = Table(
     **MYSQL,
 )
 
+# Every seed a connection ever had, so that one that was replaced is not taken for a new one.
+seeds = Table(
+    "oauth_guard_seeds",
+    metadata,
+    Column("credential_id", ForeignKey(credentials.c.id), primary_key=True, autoincrement=False),
+    Column("fingerprint", String(16), primary_key=True),
+    Column("read_at", UtcDateTime, nullable=False),
+    **MYSQL,
+)
+
 intents = Table(
     "oauth_guard_intents",
     metadata,
@@ -137,6 +147,7 @@ intents = Table(
     Column("answer", LONG_TEXT),
     Column("outcome", String(20)),
     Column("closed_at", UtcDateTime, index=True),
+    Index("ix_oauth_guard_intents_generation", "credential_id", "generation"),
     **MYSQL,
 )
 

@@ -284,7 +284,13 @@ class _KeyChange:
             select(credentials.c.conn_id)
             .where(
                 credentials.c.id.in_(
-                    select(intents.c.credential_id).where(intents.c.closed_at.is_(None), intents.c.outcome.is_(None))
+                    select(intents.c.credential_id)
+                    .join(tokens, tokens.c.credential_id == intents.c.credential_id)
+                    .where(
+                        intents.c.generation == tokens.c.generation,
+                        intents.c.answer.is_(None),
+                        or_(intents.c.outcome.is_(None), intents.c.outcome == Ended.LOST.value),
+                    )
                 )
             )
             .order_by(credentials.c.conn_id)

@@ -107,7 +107,7 @@ def issued(generation: int = 2, **changes: Any) -> IssuedTokens:
 
 def keep(store: Store, intent: int, answer: HttpAnswer) -> None:
     """Keep a raw answer, as the hook does before it parses it."""
-    store.credentials.keep_answer(intent, store.credentials.seal_answer(intent, answer))
+    store.credentials.keep_answer(intent, store.credentials.seal_answer(answer))
 
 
 def renewed(store: Store, conn_id: str = "crm", owner: str = "worker-1", now: datetime = NOW) -> Credential:

@@ -311,7 +311,7 @@ def test_a_lease_hands_out_the_newest_tokens(store: Store) -> None:
     lease = leased(store)
     assert lease.tokens == Tokens(2, "access-2", "refresh-2")
     assert (lease.credential.id, lease.credential.generation, lease.owner) == (credential.id, 2, "worker-1")
-    assert (lease.unsettled, lease.kept_answer, lease.lost_since) == (None, None, None)
+    assert lease.unsettled == ()
 
 
 def test_while_a_lease_is_held_nobody_else_gets_one(store: Store) -> None:
@@ -388,7 +388,7 @@ def test_a_refresh_stores_its_tokens_as_the_next_generation(store: Store, raw: R
     assert (now["previous_refresh_token"], now["scope"]) == (before["refresh_token"], "read write")
     [journal] = raw.rows("oauth_guard_intents")
     assert (journal["outcome"], journal["answer"]) == ("renewed", None)
-    assert leased(store, owner="worker-2").unsettled is None, "the lease was not given back"
+    assert leased(store, owner="worker-2").unsettled == (), "the lease was not given back"
 
 
 def test_a_provider_that_sends_no_refresh_token_leaves_the_one_in_use(store: Store) -> None:
@@ -478,7 +478,7 @@ def test_a_failure_gives_the_lease_back_and_a_refusal_loses_nothing(store: Store
     enrolled(store)
     failed(store)
     lease = leased(store, owner="worker-2")
-    assert (lease.unsettled, lease.kept_answer, lease.lost_since) == (None, None, None)
+    assert lease.unsettled == ()
     assert not store.credentials.has_lost_answer(lease.credential, NOW)
 
 
@@ -513,8 +513,9 @@ def test_an_intent_without_an_answer_is_a_lost_answer(store: Store) -> None:
     lease = leased(store)
     store.credentials.open_intent(lease, "crm-refresh-1", NOW)
     again = leased(store, owner="worker-2", now=NOW + 2 * TTL)
-    assert (again.lost_since, again.kept_answer) == (NOW, None)
-    assert (again.unsettled.token_fingerprint, again.unsettled.outcome) == (fingerprint("crm-refresh-1"), None)
+    [intent] = again.unsettled
+    assert (intent.opened_at, intent.answer, intent.outcome) == (NOW, None, None)
+    assert intent.token_fingerprint == fingerprint("crm-refresh-1")
 
 
 def test_a_refresh_that_is_under_way_has_lost_nothing_yet(store: Store) -> None:
@@ -524,7 +525,7 @@ def test_a_refresh_that_is_under_way_has_lost_nothing_yet(store: Store) -> None:
     assert not store.credentials.has_lost_answer(now, NOW)
     assert store.credentials.has_lost_answer(now, NOW + 2 * TTL)
     proof = planted(store, credential, dead(Status.EXPIRED))
-    with pytest.raises(UnprovenTransitionError, match="no outcome yet"):
+    with pytest.raises(UnprovenTransitionError, match="has no answer"):
         store.credentials.expire("crm", proof.id, WORKER, NOW)
 
 
@@ -548,16 +549,49 @@ def test_what_a_lost_refresh_brought_is_handed_out_again(store: Store) -> None:
     keep(store, intent, answer)
     store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome=Ended.LOST, now=NOW)
     again = leased(store, owner="worker-2")
-    assert (again.kept_answer, again.unsettled.outcome) == (answer, Ended.LOST)
+    [lost] = again.unsettled
+    assert (store.credentials.open_answer(lost.answer), lost.outcome) == (answer, Ended.LOST)
 
 
-def test_an_answer_is_not_taken_for_another_refreshs(store: Store) -> None:
+def test_nothing_is_lost_by_a_refresh_that_spends_nothing(store: Store) -> None:
+    """Client credentials, or a provider that is known not to rotate: whatever was open or lost is settled."""
+    credential = enrolled(store)
+    lease = leased(store)
+    store.credentials.open_intent(lease, "crm-refresh-1", NOW)
+    store.credentials.open_intent(lease, "crm-refresh-1", NOW)
+    assert len(leased(store, owner="worker-2", now=NOW + 2 * TTL).unsettled) == 2
+    again = leased(store, owner="worker-3", now=NOW + 4 * TTL)
+    last = store.credentials.open_intent(again, "crm-refresh-1", NOW + 4 * TTL, spends=False)
+    store.credentials.fail(again, last, refusal(), attempt_after=None, outcome=Ended.REFUSED, now=NOW + 4 * TTL)
+    assert not store.credentials.has_lost_answer(credential, NOW + 4 * TTL)
+
+
+def test_a_lease_from_a_clock_that_was_a_year_ahead_blocks_nobody(store: Store) -> None:
     enrolled(store)
-    intent = store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
-    sealed = store.credentials.seal_answer(intent + 1, token_answer())
-    store.credentials.keep_answer(intent, sealed)
-    with pytest.raises(ValueError, match=f"belongs to refresh {intent + 1}, not to {intent}"):
-        leased(store, owner="worker-2", now=NOW + 2 * TTL)
+    leased(store, now=NOW + timedelta(days=365))
+    assert not store.credentials.get("crm").is_leased(NOW)
+    assert leased(store, owner="worker-2").owner == "worker-2"
+
+
+def test_a_seed_that_was_replaced_is_not_taken_for_a_new_one(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that still has the connection as it was: a hook kept for long, an environment before a restart."""
+    enrolled(store)
+    enrolled(store, refresh_token="reconnected")
+    renewed(store)
+    stale = enrolled(store)
+    assert (stale.generation, store.credentials.tokens(stale).refresh_token) == (3, "refresh-3")
+    assert "`crm`" in caplog.text
+    assert "crm-refresh-1" not in caplog.text
+    assert enrolled(store, refresh_token="reconnected").generation == 3, "and the newer one is no news either"
+    assert enrolled(store, refresh_token="a third").generation == 4
+
+
+def test_a_person_may_go_back_to_a_seed_while_the_newest_tokens_fail(store: Store) -> None:
+    enrolled(store)
+    enrolled(store, refresh_token="pasted wrongly")
+    failed(store)
+    back = enrolled(store)
+    assert (back.generation, store.credentials.tokens(back).refresh_token) == (3, "crm-refresh-1")
 
 
 def test_an_exchange_that_ended_without_an_answer_is_a_lost_answer(store: Store) -> None:
@@ -566,7 +600,8 @@ def test_an_exchange_that_ended_without_an_answer_is_a_lost_answer(store: Store)
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
     store.credentials.fail(lease, intent, refusal(), attempt_after=None, outcome=Ended.LOST, now=NOW)
     again = leased(store, owner="worker-2")
-    assert (again.lost_since, again.kept_answer) == (NOW, None)
+    [lost] = again.unsettled
+    assert (lost.opened_at, lost.answer, lost.outcome) == (NOW, None, Ended.LOST)
 
 
 def test_a_lost_answer_is_forgiven_when_newer_tokens_are_there(store: Store) -> None:
@@ -575,7 +610,7 @@ def test_a_lost_answer_is_forgiven_when_newer_tokens_are_there(store: Store) -> 
     credential = renewed(store, owner="worker-2", now=NOW + 2 * TTL)
     assert not store.credentials.has_lost_answer(credential, NOW)
     again = leased(store, owner="worker-3", now=NOW + 2 * TTL)
-    assert (again.unsettled, again.kept_answer, again.lost_since) == (None, None, None)
+    assert again.unsettled == ()
 
 
 def test_a_lost_answer_of_one_credential_says_nothing_about_another(store: Store) -> None:
@@ -583,7 +618,7 @@ def test_a_lost_answer_of_one_credential_says_nothing_about_another(store: Store
     other = enrolled(store, "erp")
     store.credentials.open_intent(leased(store), "crm-refresh-1", NOW)
     assert not store.credentials.has_lost_answer(other, NOW)
-    assert leased(store, "erp").unsettled is None
+    assert leased(store, "erp").unsettled == ()
 
 
 @pytest.mark.parametrize(
@@ -596,12 +631,11 @@ def test_an_answer_that_was_kept_is_handed_to_the_next_holder_byte_for_byte(stor
     answer = token_answer(headers={"content-type": "application/json", "x": "tür"}, body=body)
     keep(store, intent, answer)
     again = leased(store, owner="worker-2", now=NOW + 2 * TTL)
-    assert again.kept_answer == answer
-    assert again.kept_answer.received_at == NOW
-    assert again.unsettled.id == intent
+    [kept] = again.unsettled
+    assert (kept.id, store.credentials.open_answer(kept.answer)) == (intent, answer)
     credential, _ = store.credentials.renew(again, intent, issued(), success(), NOW + 2 * TTL)
     assert credential.generation == 2
-    assert leased(store, owner="worker-3", now=NOW + 2 * TTL).kept_answer is None
+    assert leased(store, owner="worker-3", now=NOW + 2 * TTL).unsettled == ()
 
 
 def test_a_journal_names_the_token_that_was_sent_and_does_not_hold_it(store: Store, raw: RawSql) -> None:
@@ -643,7 +677,7 @@ def test_nothing_is_expired_while_a_refresh_has_no_outcome(store: Store, was: St
         store.credentials.record(credential, dead(Status.LAPSED), NOW)
     proof = planted(store, credential, dead(Status.EXPIRED))
     intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
-    with pytest.raises(UnprovenTransitionError, match=r"`crm` was not set `expired`.*no outcome yet"):
+    with pytest.raises(UnprovenTransitionError, match=r"`crm` was not set `expired`.*has no answer"):
         store.credentials.expire("crm", proof.id, WORKER, NOW)
     assert store.credentials.get("crm").status is was
     store.credentials.renew(lease, intent, issued(), success(), after(minutes=1))

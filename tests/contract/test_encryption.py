@@ -55,7 +55,7 @@ def test_no_secret_is_in_what_the_store_hands_out_when_it_is_printed(full_of_sec
     credential = full_of_secrets.credentials.get("crm")
     lease = full_of_secrets.credentials.lease("crm", "printer", TTL, NOW + 2 * TTL)
     assert lease is not None
-    assert lease.kept_answer is not None
+    assert lease.unsettled[-1].answer is not None
     printed = repr((credential, lease.tokens, lease.credential, enrollment(access_token=SECRETS[0]), issued()))
     assert not [secret for secret in (*SECRETS, "access-2", "crm-refresh-1") if secret in printed]
 

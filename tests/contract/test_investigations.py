@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
+from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
+from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
 
@@ -39,6 +41,7 @@ DEATH = Conclusion(
     rests_on=(1,),
     access_token=Verdict.OPEN,
 )
+SYMPTOM = Symptom(About.CREDENTIAL, "crm", IncidentKind.GRANT_DEAD, "The grant is dead.", NOW)
 
 
 def opened(store: Store, credential: Credential) -> int:
@@ -126,14 +129,26 @@ def test_a_conclusion_is_written_down_and_closes_the_question_unless_a_person_is
 ) -> None:
     credential = enrolled(store)
     number = opened(store, credential)
-    proof = store.credentials.record(credential, dead(Status.EXPIRED, investigation_id=number), NOW)
-    store.investigations.conclude(number, DEATH, proof.id, close=close, now=after(hours=1))
+    proof = dead(Status.EXPIRED, investigation_id=number)
+    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=close, now=after(hours=1))
     investigation = store.investigation(number)
     assert (investigation.finding, investigation.explanation) == ("grant_dead", "The grant is dead.")
     assert investigation.owner == Owner.ACCOUNT.name
     assert investigation.closed_at == (after(hours=1) if close else None)
-    assert investigation.conclusion_evidence_id == proof.id
+    assert investigation.conclusion_evidence_id == store.credentials.latest_evidence(credential, Kind.CONCLUSION).id
+    assert store.incidents.open_about(About.CREDENTIAL, "crm").kind is IncidentKind.GRANT_DEAD
     assert (open_question(store, credential, failed(store), WORKER, NOW) is None) is not close
+
+
+def test_a_question_that_answered_itself_meanwhile_is_not_concluded(store: Store, raw: RawSql) -> None:
+    """A refresh brought new tokens while somebody was looking: no incident may say that they are dead."""
+    credential = enrolled(store)
+    investigation = store.investigation(opened(store, credential))
+    renewed(store)
+    before = raw.everything()
+    proof = dead(Status.EXPIRED, investigation_id=investigation.id)
+    store.credentials.conclude(investigation, DEATH, [proof], SYMPTOM, close=False, now=after(hours=1))
+    assert raw.everything() == before
 
 
 def test_a_person_is_asked_once_and_the_answer_is_kept_with_its_name(store: Store) -> None:

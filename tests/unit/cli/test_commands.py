@@ -357,10 +357,23 @@ def test_the_same_commands_are_there_for_airflow_before_3_2(store, tmp_path, mon
     assert "evidence: 0 would go" in said
 
 
+def test_the_tokens_before_are_brought_back_and_again_undone(store, tmp_path, capsys):
+    imports(tmp_path, [ENTRY])
+    imports(tmp_path, [{**ENTRY, "refresh_token": "pasted wrongly"}])
+    commands.revert(argparse.Namespace(conn_id=ENTRY["conn_id"]))
+    assert "generation 3, active" in capsys.readouterr().out
+    assert store.credentials.tokens(store.credentials.get(ENTRY["conn_id"])).refresh_token == ENTRY["refresh_token"]
+    commands.revert(argparse.Namespace(conn_id=ENTRY["conn_id"]))
+    assert store.credentials.tokens(store.credentials.get(ENTRY["conn_id"])).refresh_token == "pasted wrongly"
+    with pytest.raises(SystemExit):
+        commands.revert(argparse.Namespace(conn_id="nobody"))
+    assert "`nobody`" in capsys.readouterr().err
+
+
 def test_airflow_finds_the_commands_and_what_they_call():
     [group] = definition.get_cli_commands()
     assert group.name == "oauth-guard"
-    assert {command.name for command in group.subcommands} == {"import", "status", "rotate-key", "purge"}
+    assert {command.name for command in group.subcommands} == {"import", "status", "revert", "rotate-key", "purge"}
     assert all(callable(command.func) for command in group.subcommands)
 
 

@@ -208,7 +208,7 @@ def test_an_intent_without_an_answer_is_no_matter_where_nothing_rotates(connect,
     lease = store.credentials.lease(guarded.conn_id, "dies", timedelta(milliseconds=1), utcnow())
     store.credentials.open_intent(lease, "", lease.credential.leased_until)
     assert guarded.refresh(store).outcome is Refreshed.RENEWED
-    assert [row["outcome"] for row in rows(store, "oauth_guard_intents")] == ["lost", "renewed"]
+    assert [row["outcome"] for row in rows(store, "oauth_guard_intents")] == ["refused", "renewed"]
 
 
 def test_a_success_nobody_could_read_is_kept_and_read_again_when_somebody_can(connect, store, monkeypatch):
@@ -292,9 +292,9 @@ def test_taking_in_is_done_once_however_often_it_is_begun(connect, store, variab
     gone(store, monkeypatch)
     with pytest.raises(StoreUnavailableError):
         guarded.refresh(store)
-    [(intent, sealed)] = variables.items()
     keep_again = dict(variables)
-    store.credentials.keep_answer(intent, sealed)
+    [intent] = rows(store, "oauth_guard_intents")
+    store.credentials.keep_answer(intent["id"], *variables.values())
     assert guarded.refresh(store).outcome is Refreshed.RENEWED
     variables.update(keep_again)
     assert guarded.refresh(store).outcome is Refreshed.FRESH
@@ -329,7 +329,7 @@ def test_an_answer_that_arrives_after_the_refresh_was_called_lost_is_taken_in(co
     hook = guarded.hook()
     answer = hook.run(hook.send(hook.grant.request(token, utcnow())))
     assert guarded.refresh(store).evidence.finding is Finding.AMBIGUOUS
-    variables[intent] = store.credentials.seal_answer(intent, answer)
+    variables[second_place.name(guarded.conn_id, token, intent)] = store.credentials.seal_answer(answer)
     make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
     assert guarded.refresh(store).outcome is Refreshed.RENEWED
     assert len(guarded.token_requests()) == 2

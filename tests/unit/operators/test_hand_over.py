@@ -11,8 +11,9 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 from airflow.providers.common.compat.sdk import AirflowSkipException, DagRunTriggerException
 
 from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.hooks.investigation import ABANDONED_AFTER
 from airflow_oauth_guard.operators import hand_over
-from airflow_oauth_guard.operators.hand_over import ABANDONED_AFTER, HandOverOperator
+from airflow_oauth_guard.operators.hand_over import HandOverOperator
 from tests.airflow_parts import asked, concluded, enrolled, proven_dead, renew, task_context, utcnow
 
 pytestmark = pytest.mark.airflow

@@ -11,6 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from airflow_oauth_guard.store.tables import UtcDateTime
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -27,6 +29,7 @@ INDEXES = {
     "ix_oauth_guard_investigations_conclusion_evidence_id": ("oauth_guard_investigations", ["conclusion_evidence_id"]),
     "ix_oauth_guard_investigations_closed_at": ("oauth_guard_investigations", ["closed_at"]),
     "ix_oauth_guard_intents_closed_at": ("oauth_guard_intents", ["closed_at"]),
+    "ix_oauth_guard_intents_generation": ("oauth_guard_intents", ["credential_id", "generation"]),
 }
 
 TOO_YOUNG = "oauth_guard_evidence is append-only; what is older than 30 days may be deleted"
@@ -94,10 +97,36 @@ GUARDS = {
 }
 
 
+def _remember_seeds() -> None:
+    if not sa.inspect(op.get_bind()).has_table("oauth_guard_seeds"):
+        op.create_table(
+            "oauth_guard_seeds",
+            sa.Column("credential_id", sa.Integer(), nullable=False, autoincrement=False),
+            sa.Column("fingerprint", sa.String(length=16), nullable=False),
+            sa.Column("read_at", UtcDateTime(), nullable=False),
+            sa.ForeignKeyConstraint(
+                ["credential_id"],
+                ["oauth_guard_credentials.id"],
+                name=op.f("fk_oauth_guard_seeds_credential_id"),
+            ),
+            sa.PrimaryKeyConstraint("credential_id", "fingerprint", name=op.f("pk_oauth_guard_seeds")),
+            mysql_charset="utf8mb4",
+            mysql_collate="utf8mb4_bin",
+            mysql_engine="InnoDB",
+        )
+    op.execute("DELETE FROM oauth_guard_seeds")
+    op.execute(
+        "INSERT INTO oauth_guard_seeds (credential_id, fingerprint, read_at) "
+        "SELECT id, access_seed, created_at FROM oauth_guard_credentials WHERE access_seed <> '' "
+        "UNION SELECT id, refresh_seed, created_at FROM oauth_guard_credentials WHERE refresh_seed <> ''"
+    )
+
+
 def upgrade() -> None:
     for name, (table, columns) in INDEXES.items():
         if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
             op.create_index(name, table, columns)
+    _remember_seeds()
     GUARDS[op.get_bind().dialect.name]()
 
 
