@@ -2,6 +2,7 @@
 #
 #   make demo              replay the incident in a real Airflow (KEEP=1 leaves the UI up)
 #   make test              all tests                  AIRFLOW=3.1.8 tests against that release
+#   make faults            break everything, and write docs/reliability.md; an hour (PARTS=races: one part)
 #   make check             what CI runs: format, lint, types, imports, docs tables, tests
 #   make docs              refresh the tables in docs/ that are made from code
 #   make constraints       refresh the pinned versions (needs uv)
@@ -14,7 +15,7 @@ CONSTRAINTS := $(if $(AIRFLOW),constraints-$(AIRFLOW).txt,constraints.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format docs constraints screenshots clean
+.PHONY: demo test faults check format docs constraints screenshots clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
@@ -32,6 +33,9 @@ check: $(READY)
 
 # The share of lines and branches the tests reached last; it only rises.
 COVERAGE_FLOOR := 96
+
+faults: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.faults $(PARTS)
 
 format: $(READY)
 	$(BIN)/ruff format .

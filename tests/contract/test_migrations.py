@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alembic.command import upgrade
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +21,7 @@ from airflow_oauth_guard.domain.flat_line import Source
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.store.database import VERSION_TABLE, Database, _alembic_config
 from airflow_oauth_guard.store.store import Store
+from airflow_oauth_guard.store.tables import seeds
 from airflow_oauth_guard.store.upkeep import Retention
 
 from .conftest import RawSql
@@ -107,14 +108,19 @@ def _number_on(engine: Engine, connection: Any) -> None:
             connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))
 
 
+SINCE = {"oauth_guard_seeds"}
+"""Tables that release 0.1.0 did not have; what is put into them is tested by name."""
+
+
 def everything(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Every row of the tables that the first release had."""
     with engine.connect() as connection:
         return {
             table: sorted(
                 (dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()), key=repr
             )
             for table in inspect(engine).get_table_names()
-            if table != VERSION_TABLE
+            if table not in {VERSION_TABLE, *SINCE}
         }
 
 
@@ -153,12 +159,21 @@ def test_what_a_release_has_stored_can_be_read_and_used(dump: Path, before, open
 
 
 @every_release
+def test_the_seeds_a_release_has_read_are_not_news(dump: Path, before, open_store: Callable[..., Store]) -> None:
+    rows = before(dump)["oauth_guard_credentials"]
+    known = {(row["id"], row[seed]) for row in rows for seed in ("access_seed", "refresh_seed") if row[seed]}
+    with open_store().database.read() as connection:
+        remembered = connection.execute(select(seeds.c.credential_id, seeds.c.fingerprint)).all()
+    assert {tuple(row) for row in remembered} == known
+
+
+@every_release
 def test_a_store_of_a_release_can_be_kept_up(dump: Path, before, open_store: Callable[..., Store]) -> None:
     before(dump)
     store = open_store()
     rotation = store.upkeep.rotate_key()
     assert (rotation.encrypted_anew, rotation.unreadable) == (0, ())
-    assert set(rotation.open_refreshes) == {"no_answer"}
+    assert set(rotation.open_refreshes) == {"lost", "no_answer"}
     went = store.upkeep.purge(Retention(), datetime.now(timezone.utc))
     assert all(went[table] for table in ("evidence", "intents", "heartbeats"))
     assert {one.status for one in store.credentials.roster()} == set(Status)
