@@ -22,7 +22,7 @@ from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import StoreUnavailableError
+from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
 from airflow_oauth_guard.grants.flow import Flow, HttpRequest, Outcome
 from airflow_oauth_guard.hooks import second_place
 from airflow_oauth_guard.hooks.config import duration
@@ -71,6 +71,16 @@ class RefreshResult:
     outcome: Refreshed
     explanation: str
     evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request that was sent, and what came back."""
+
+    intent_id: int
+    request: HttpRequest
+    answer: Answer
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -163,30 +173,45 @@ class Refresh:
 
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
+        assert lease.credential.leased_until is not None
+        rotates, lease_ends = self.hook.grant.rotates, lease.credential.leased_until
         first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
-        intent_id, request, answer, outcome = await self._exchange(lease, token)
-        if self.hook.grant.rotates and is_lost(answer, outcome.reading) and self._in_grace(first_sent_at):
-            seen = self._seen(lease, request, answer, outcome)
+        grace_ends = first_sent_at + self.hook.settings.rotation_grace
+        is_replay = rotates and lease.unsettled and self._in_grace(first_sent_at)
+        sent = await self._exchange(lease, token, min(lease_ends, grace_ends) if is_replay else lease_ends)
+        if sent is None:
+            raise LeaseLostError(
+                f"Credential `{lease.credential.conn_id}`: so much time went by before the refresh was sent that it was not "
+                "safe any more. Nothing was sent; the next run goes on."
+            )
+        if rotates and is_lost(sent.answer, sent.outcome.reading) and self._in_grace(first_sent_at):
+            seen = self._seen(lease, sent)
             await to_thread(self.store.credentials.record, lease.credential, seen, utcnow())
             await sleep(REPLAY_PAUSE.total_seconds())
-            intent_id, request, answer, outcome = await self._exchange(lease, token)
-        return await self._settle(lease, intent_id, request, answer, outcome)
+            sent = await self._exchange(lease, token, min(lease_ends, grace_ends)) or sent
+        return await self._settle(lease, sent)
 
-    async def _exchange(self, lease: Lease, token: str) -> tuple[int, HttpRequest, Answer, Outcome]:
-        """Journal, call, keep. Once the request is on its way its answer is waited for, whoever cancels us."""
+    async def _exchange(self, lease: Lease, token: str, not_after: datetime) -> Exchange | None:
+        """Journal, call, keep; None if it was too late to call when the intent was written.
+
+        Once the request is on its way its answer is waited for, whoever cancels us.
+        """
         now = utcnow()
         flow = self.hook.grant.refresh(token, now)
         request = next(flow)
         intent_id = await to_thread(
             self.store.credentials.open_intent, lease, token, now, spends=self.hook.grant.rotates
         )
+        if utcnow() >= not_after:
+            await to_thread(self.store.credentials.withdraw_intent, intent_id, utcnow())
+            return None
         under_way = asyncio.ensure_future(self._send_and_keep(lease, intent_id, token, request))
         try:
             answer = await asyncio.shield(under_way)
         except asyncio.CancelledError:
             await under_way
             raise
-        return intent_id, request, answer, _finished(flow, answer)
+        return Exchange(intent_id, request, answer, _finished(flow, answer))
 
     async def _send_and_keep(self, lease: Lease, intent_id: int, token: str, request: HttpRequest) -> Answer:
         answer = await self.hook.send(request)
@@ -195,15 +220,13 @@ class Refresh:
             await self._keep(intent_id, sealed, second_place.name(lease.credential.conn_id, token, intent_id))
         return answer
 
-    async def _settle(
-        self, lease: Lease, intent_id: int, request: HttpRequest, answer: Answer, outcome: Outcome
-    ) -> RefreshResult:
-        seen = self._seen(lease, request, answer, outcome)
-        issued = outcome.tokens
+    async def _settle(self, lease: Lease, sent: Exchange) -> RefreshResult:
+        seen, issued = self._seen(lease, sent), sent.outcome.tokens
         if issued is None:
-            ended = Ended.LOST if self.hook.grant.rotates and is_lost(answer, outcome.reading) else Ended.REFUSED
-            return await self._failed(lease, intent_id, seen, ended, asked_to_wait=retry_after(answer))
-        renewed, recorded = await to_thread(self.store.credentials.renew, lease, intent_id, issued, seen, utcnow())
+            lost = self.hook.grant.rotates and is_lost(sent.answer, sent.outcome.reading)
+            ended, asked_to_wait = Ended.LOST if lost else Ended.REFUSED, retry_after(sent.answer)
+            return await self._failed(lease, sent.intent_id, seen, ended, asked_to_wait)
+        renewed, recorded = await to_thread(self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow())
         left = words(renewed.life.remaining(utcnow()))
         return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded)
 
@@ -275,7 +298,7 @@ class Refresh:
             if outcome.tokens is None and intent.outcome is Ended.LOST:
                 continue
             request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
-            result = await self._settle(lease, intent.id, request, answer, outcome)
+            result = await self._settle(lease, Exchange(intent.id, request, answer, outcome))
             await self._clear_second_place(lease, intent)
             return result
         return None
@@ -353,9 +376,10 @@ class Refresh:
     def _result(self, outcome: Refreshed, explanation: str, evidence: Evidence | None = None) -> RefreshResult:
         return RefreshResult(self.hook.oauth_guard_conn_id, outcome, explanation, evidence)
 
-    def _seen(self, lease: Lease, request: HttpRequest, answer: Answer, outcome: Outcome) -> Evidence:
+    def _seen(self, lease: Lease, sent: Exchange) -> Evidence:
         return self.hook.seen(
-            Kind.REFRESH, request, answer, outcome.reading, lease.tokens, self.observer, self.investigation_id
+            *(Kind.REFRESH, sent.request, sent.answer, sent.outcome.reading),
+            *(lease.tokens, self.observer, self.investigation_id),
         )
 
     def _without_answer(self, lease: Lease, reading: Reading) -> Evidence:

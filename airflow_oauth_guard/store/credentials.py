@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import Column, Connection, RowMapping, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
@@ -58,6 +58,10 @@ _COLUMNS = (
     statuses.c.status,
     statuses.c.since,
 )
+# Made once: each call to the store reads a credential, and building the statement took longer than asking.
+_NAMED = credentials.c.conn_id == bindparam("conn_id")
+_BY_CONN_ID = select(*_COLUMNS).select_from(_JOINED).where(_NAMED)
+_LOCK = select(credentials.c.id).where(_NAMED).with_for_update()
 
 
 class Credentials:
@@ -226,6 +230,11 @@ class Credentials:
             return journal.open_intent(
                 connection, lease.credential.id, lease.tokens.generation, token, now, spends=spends
             )
+
+    def withdraw_intent(self, intent_id: int, now: datetime) -> None:
+        """Nothing was sent after all."""
+        with self._database.write() as connection:
+            journal.close(connection, intent_id, Ended.REFUSED, now)
 
     def seal_answer(self, answer: HttpAnswer) -> str:
         """The raw answer, encrypted: it may hold the only copy of the next token."""
@@ -413,11 +422,7 @@ class Credentials:
     # -- inside a transaction -----------------------------------------------------------------------------------
 
     def _find(self, connection: Connection, conn_id: str) -> Credential | None:
-        row = (
-            connection.execute(select(*_COLUMNS).select_from(_JOINED).where(credentials.c.conn_id == conn_id))
-            .mappings()
-            .one_or_none()
-        )
+        row = connection.execute(_BY_CONN_ID, {"conn_id": conn_id}).mappings().one_or_none()
         return credential_from_row(row) if row else None
 
     def _require(self, connection: Connection, conn_id: str) -> Credential:
@@ -434,7 +439,7 @@ class Credentials:
 
         SQLite needs no lock on the row: a transaction that writes is the only one.
         """
-        connection.execute(select(credentials.c.id).where(credentials.c.conn_id == conn_id).with_for_update())
+        connection.execute(_LOCK, {"conn_id": conn_id})
         return self._find(connection, conn_id)
 
     def _require_locked(self, connection: Connection, conn_id: str) -> Credential:
