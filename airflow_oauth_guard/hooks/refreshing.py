@@ -226,7 +226,10 @@ class Refresh:
             lost = self.hook.grant.rotates and is_lost(sent.answer, sent.outcome.reading)
             ended, asked_to_wait = Ended.LOST if lost else Ended.REFUSED, retry_after(sent.answer)
             return await self._failed(lease, sent.intent_id, seen, ended, asked_to_wait)
-        renewed, recorded = await to_thread(self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow())
+        stored = await to_thread(self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow())
+        if stored is None:
+            return self._result(Refreshed.FRESH, "another process has stored newer tokens meanwhile")
+        renewed, recorded = stored
         left = words(renewed.life.remaining(utcnow()))
         return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded)
 
@@ -298,9 +301,9 @@ class Refresh:
             if outcome.tokens is None and intent.outcome is Ended.LOST:
                 continue
             request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
-            result = await self._settle(lease, Exchange(intent.id, request, answer, outcome))
+            # Before it is settled: afterwards nobody would look for what is left there.
             await self._clear_second_place(lease, intent)
-            return result
+            return await self._settle(lease, Exchange(intent.id, request, answer, outcome))
         return None
 
     async def _answer_to(self, intent: Intent, lease: Lease) -> HttpAnswer | None:

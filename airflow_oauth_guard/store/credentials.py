@@ -255,14 +255,15 @@ class Credentials:
 
     def renew(
         self, lease: Lease, intent_id: int, issued: IssuedTokens, seen: Evidence, now: datetime
-    ) -> tuple[Credential, Evidence]:
+    ) -> tuple[Credential, Evidence] | None:
         """Store new tokens as the next generation, with the evidence that the grant is alive.
 
-        Raises:
-            UnprovenTransitionError: If somebody else stored newer ones meanwhile; the answer stays in the journal.
+        None, and nothing stored, if somebody else has stored newer ones meanwhile; the answer stays in the journal.
         """
         with self._database.write() as connection:
-            self._require_locked(connection, lease.credential.conn_id)
+            current = self._require_locked(connection, lease.credential.conn_id)
+            if current.generation != lease.tokens.generation:
+                return None
             recorded = ledger.add(connection, lease.credential.id, seen)
             was, _ = ledger.apply(connection, lease.credential.id, recorded, now)
             # Dated by the answer: one that was kept for hours has that much less to live.
@@ -606,8 +607,8 @@ class Credentials:
         )
         if stored.rowcount != 1:
             raise UnprovenTransitionError(
-                f"Credential `{lease.credential.conn_id}`: tokens of generation {lease.tokens.generation} were "
-                "replaced by somebody else while they were being refreshed. The answer is kept in the journal."
+                f"Credential `{lease.credential.conn_id}`: generation {lease.tokens.generation} is not the newest any more, "
+                "although nobody else could write. Nothing was stored; the answer is kept in the journal."
             )
 
     def _release(self, connection: Connection, lease: Lease) -> None:
