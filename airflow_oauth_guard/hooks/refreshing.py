@@ -174,21 +174,21 @@ class Refresh:
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
         assert lease.credential.leased_until is not None
-        rotates, lease_ends = self.hook.grant.rotates, lease.credential.leased_until
+        lease_ends = lease.credential.leased_until
         first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
-        grace_ends = first_sent_at + self.hook.settings.rotation_grace
-        is_replay = rotates and lease.unsettled and self._in_grace(first_sent_at)
-        sent = await self._exchange(lease, token, min(lease_ends, grace_ends) if is_replay else lease_ends)
+        replays_end = min(lease_ends, first_sent_at + self.hook.settings.rotation_grace)
+        is_replay = self.hook.grant.rotates and lease.unsettled and self._in_grace(first_sent_at)
+        sent = await self._exchange(lease, token, replays_end if is_replay else lease_ends)
         if sent is None:
             raise LeaseLostError(
                 f"Credential `{lease.credential.conn_id}`: so much time went by before the refresh was sent that it was not "
                 "safe any more. Nothing was sent; the next run goes on."
             )
-        if rotates and is_lost(sent.answer, sent.outcome.reading) and self._in_grace(first_sent_at):
+        if self._is_lost(sent) and self._in_grace(first_sent_at):
             seen = self._seen(lease, sent)
             await to_thread(self.store.credentials.record, lease.credential, seen, utcnow())
             await sleep(REPLAY_PAUSE.total_seconds())
-            sent = await self._exchange(lease, token, min(lease_ends, grace_ends)) or sent
+            sent = await self._exchange(lease, token, replays_end) or sent
         return await self._settle(lease, sent)
 
     async def _exchange(self, lease: Lease, token: str, not_after: datetime) -> Exchange | None:
@@ -223,15 +223,17 @@ class Refresh:
     async def _settle(self, lease: Lease, sent: Exchange) -> RefreshResult:
         seen, issued = self._seen(lease, sent), sent.outcome.tokens
         if issued is None:
-            lost = self.hook.grant.rotates and is_lost(sent.answer, sent.outcome.reading)
-            ended, asked_to_wait = Ended.LOST if lost else Ended.REFUSED, retry_after(sent.answer)
-            return await self._failed(lease, sent.intent_id, seen, ended, asked_to_wait)
+            ended = Ended.LOST if self._is_lost(sent) else Ended.REFUSED
+            return await self._failed(lease, sent.intent_id, seen, ended, retry_after(sent.answer))
         stored = await to_thread(self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow())
         if stored is None:
             return self._result(Refreshed.FRESH, "another process has stored newer tokens meanwhile")
         renewed, recorded = stored
         left = words(renewed.life.remaining(utcnow()))
         return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded)
+
+    def _is_lost(self, sent: Exchange) -> bool:
+        return self.hook.grant.rotates and is_lost(sent.answer, sent.outcome.reading)
 
     async def _failed(
         self, lease: Lease, intent_id: int | None, seen: Evidence, ended: Ended, asked_to_wait: timedelta | None = None

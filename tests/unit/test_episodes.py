@@ -20,6 +20,9 @@ from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.tables import tokens
 from tests.faults.episodes import Summary, Tally, as_markdown, found, run
 
+pytestmark = pytest.mark.any_airflow
+
+
 ATTEMPTS = (3, 1, 2, 4, 5)
 """Seeds; 70 episodes each."""
 

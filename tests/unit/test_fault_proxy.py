@@ -17,6 +17,9 @@ import pytest
 from tests.authorization_server.client import AuthorizationServer
 from tests.faults.proxy import ANSWERS, DOORS, DRIP_SECONDS, HUGE, FaultProxy, make_certificates, names_fail
 
+pytestmark = pytest.mark.any_airflow
+
+
 REPEATS = 10
 PATIENCE_SECONDS = 0.1
 """How long the client waits for the next byte."""

@@ -17,7 +17,7 @@ pytest.importorskip("airflow", reason="hooks need Airflow")
 
 from tests.faults.providers import FAULTS, LOOKS_LOST, PROVIDERS, SPENDS, Case, Row, World, as_markdown
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.any_airflow]
 
 BY_NAME = {provider.name: provider for provider in PROVIDERS}
 ROTATING, *OTHERS = BY_NAME
