@@ -148,7 +148,7 @@ class Body:
 
 def read_body(answer: HttpAnswer) -> Body:
     """Parse a JSON object; anything else is named, never guessed at."""
-    text = answer.body.decode("utf-8", errors="replace").strip()
+    text = answer.body.decode("utf-8-sig", errors="replace").strip()
     if not text:
         return Body(unreadable="the body is empty")
     if text[:1] == "<":

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import secrets
 from asyncio import sleep, to_thread
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEASE_OVER_DEADLINES = timedelta(seconds=60)
-"""A lease outlives its two longest calls by this much, so that it never runs out under a living holder."""
+Result = TypeVar("Result")
+
+LEASE_OVER_DEADLINE = timedelta(seconds=60)
+"""A lease outlives the longest call by this much: to journal it, and to keep and store what it brings."""
 
 WAIT_OVER_DEADLINE = timedelta(seconds=5)
 """A loser waits for one whole call of the winner and this much for what it writes."""
@@ -126,7 +129,7 @@ class Refresh:
             return self._result(Refreshed.FRESH, f"another process has renewed it: generation {newest.generation}")
         if newest.is_leased(utcnow()):
             return None
-        ttl = 2 * duration("request_deadline_seconds") + LEASE_OVER_DEADLINES
+        ttl = duration("request_deadline_seconds") + LEASE_OVER_DEADLINE
         return await to_thread(credentials.lease, conn_id, secrets.token_hex(8), ttl, utcnow())
 
     async def _give_back(self, lease: Lease) -> None:
@@ -173,12 +176,10 @@ class Refresh:
 
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
-        assert lease.credential.leased_until is not None
-        lease_ends = lease.credential.leased_until
         first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
-        replays_end = min(lease_ends, first_sent_at + self.hook.settings.rotation_grace)
+        grace_ends = first_sent_at + self.hook.settings.rotation_grace
         is_replay = self.hook.grant.rotates and lease.unsettled and self._in_grace(first_sent_at)
-        sent = await self._exchange(lease, token, replays_end if is_replay else lease_ends)
+        sent = await self._exchange(lease, token, grace_ends if is_replay else None)
         if sent is None:
             raise LeaseLostError(
                 f"Credential `{lease.credential.conn_id}`: so much time went by before the refresh was sent that it was not "
@@ -188,37 +189,31 @@ class Refresh:
             seen = self._seen(lease, sent)
             await to_thread(self.store.credentials.record, lease.credential, seen, utcnow())
             await sleep(REPLAY_PAUSE.total_seconds())
-            sent = await self._exchange(lease, token, replays_end) or sent
+            sent = await self._exchange(lease, token, grace_ends) or sent
         return await self._settle(lease, sent)
 
-    async def _exchange(self, lease: Lease, token: str, not_after: datetime) -> Exchange | None:
-        """Journal, call, keep; None if it was too late to call when the intent was written.
+    async def _exchange(self, lease: Lease, token: str, not_after: datetime | None) -> Exchange | None:
+        """Journal, call, keep; None, and nothing sent, if it was too late to call when the intent was written.
 
-        Once the request is on its way its answer is waited for, whoever cancels us.
+        Once begun this goes on to its end, whoever cancels us: what the provider answers must be kept.
         """
+        return await to_its_end(self._journal_call_keep(lease, token, not_after))
+
+    async def _journal_call_keep(self, lease: Lease, token: str, not_after: datetime | None) -> Exchange | None:
         now = utcnow()
         flow = self.hook.grant.refresh(token, now)
         request = next(flow)
-        intent_id = await to_thread(
-            self.store.credentials.open_intent, lease, token, now, spends=self.hook.grant.rotates
-        )
-        if utcnow() >= not_after:
+        spends = self.hook.grant.rotates
+        intent_id = await to_thread(self.store.credentials.open_intent, lease, token, now, spends=spends)
+        # The lease that began with the intent covers a call that begins soon, and no later one.
+        if utcnow() >= min(now + LEASE_OVER_DEADLINE / 2, not_after or datetime.max.replace(tzinfo=timezone.utc)):
             await to_thread(self.store.credentials.withdraw_intent, intent_id, utcnow())
             return None
-        under_way = asyncio.ensure_future(self._send_and_keep(lease, intent_id, token, request))
-        try:
-            answer = await asyncio.shield(under_way)
-        except asyncio.CancelledError:
-            await under_way
-            raise
-        return Exchange(intent_id, request, answer, _finished(flow, answer))
-
-    async def _send_and_keep(self, lease: Lease, intent_id: int, token: str, request: HttpRequest) -> Answer:
         answer = await self.hook.send(request)
         if isinstance(answer, HttpAnswer):
             sealed = self.store.credentials.seal_answer(answer)
             await self._keep(intent_id, sealed, second_place.name(lease.credential.conn_id, token, intent_id))
-        return answer
+        return Exchange(intent_id, request, answer, _finished(flow, answer))
 
     async def _settle(self, lease: Lease, sent: Exchange) -> RefreshResult:
         seen, issued = self._seen(lease, sent), sent.outcome.tokens
@@ -397,6 +392,22 @@ class Refresh:
             observer=self.observer,
             investigation_id=self.investigation_id,
         )
+
+
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await it to its end, whoever cancels us meanwhile; that is heard afterwards."""
+    under_way = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not under_way.done():
+        try:
+            await asyncio.shield(under_way)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:  # noqa: BLE001 - raised below, by the result
+            break
+    if cancelled is not None:
+        raise cancelled
+    return under_way.result()
 
 
 def _finished(flow: Flow, answer: Answer) -> Outcome:

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import ssl
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer, may_have_issued
 from airflow_oauth_guard.domain.clock import words
@@ -118,9 +118,10 @@ class _Exchange:
         processed = self._sent and (self._status is None or may_have_issued(self._status))
         return NoAnswer(reason, maybe_processed=processed, received_at=utcnow(), provider_at_fault=not ours)
 
-    async def _trace(self, event: str, _info: object) -> None:
-        # httpcore names its steps "http11.send_request_headers.started" and the like.
-        self._sent = self._sent or "send_request" in event
+    async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        # httpcore names its steps "http11.send_request_headers.started" and the like; CONNECT is for a proxy.
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self._sent = True
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -203,10 +203,10 @@ class Credentials:
                 return None
             credential = self._require(connection, conn_id)
             unsettled = tuple(journal.unsettled(connection, credential.id, credential.generation))
-            return Lease(credential, self._tokens(connection, credential.id), owner, unsettled)
+            return Lease(credential, self._tokens(connection, credential.id), owner, ttl, unsettled)
 
     def open_intent(self, lease: Lease, token: str, now: datetime, *, spends: bool = True) -> int:
-        """Journal that a refresh is about to be sent, by the process that holds the lease.
+        """Journal that a refresh is about to be sent, by the process that holds the lease, which begins anew.
 
         Args:
             spends: Whether sending the token may spend it.
@@ -216,13 +216,17 @@ class Credentials:
         """
         with self._database.write() as connection:
             self._require_locked(connection, lease.credential.conn_id)
-            held = select(tokens.c.credential_id).where(
-                tokens.c.credential_id == lease.credential.id,
-                tokens.c.generation == lease.tokens.generation,
-                tokens.c.lease_owner == lease.owner,
-                tokens.c.lease_until >= now,
+            held = connection.execute(
+                update(tokens)
+                .where(
+                    tokens.c.credential_id == lease.credential.id,
+                    tokens.c.generation == lease.tokens.generation,
+                    tokens.c.lease_owner == lease.owner,
+                    tokens.c.lease_until >= now,
+                )
+                .values(lease_until=now + lease.ttl)
             )
-            if connection.execute(held).first() is None:
+            if held.rowcount != 1:
                 raise LeaseLostError(
                     f"Credential `{lease.credential.conn_id}`: the lease ran out before the refresh was sent, and another "
                     "process may have taken it. Nothing was sent; the next run goes on."

@@ -130,16 +130,24 @@ def _is_unavailable(engine: Engine, error: DBAPIError | PoolTimeoutError) -> boo
         return True
     if engine.dialect.name == "sqlite":
         return isinstance(error, OperationalError) and any(words in str(error.orig) for words in _SQLITE_UNAVAILABLE)
-    if _code(error) in _BUSY:
+    if not _BUSY.isdisjoint(_codes(error)):
         return True
     # Without a statement: while connecting or committing.
     return isinstance(error, OperationalError) and error.statement is None
 
 
-def _code(error: DBAPIError) -> object:
-    """PostgreSQL's SQLSTATE, or MySQL's number."""
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return state or next(iter(getattr(error.orig, "args", ())), None)
+def _codes(error: BaseException | None) -> set[object]:
+    """PostgreSQL's SQLSTATEs and MySQL's numbers, of an error and of what it came from.
+
+    MySQL ends a transaction in a deadlock, and going back to a savepoint in it fails with an error of its own.
+    """
+    codes: set[object] = set()
+    while error is not None:
+        origin = getattr(error, "orig", None)
+        codes |= {getattr(origin, "sqlstate", None), getattr(origin, "pgcode", None)}
+        codes |= {*getattr(origin, "args", ())[:1]}
+        error = error.__context__
+    return codes
 
 
 _BUSY = frozenset({"55P03", "40P01", "40001", 1205, 1213})
@@ -175,7 +183,7 @@ def _engine(url: str | URL, limits: Mapping[str, Mapping[str, Any]]) -> Engine:
         ) from error
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
-    if engine.dialect.name == "postgresql" and limits:
+    if engine.dialect.name == "postgresql" and limits and "lock_timeout" not in str(parsed.query.get("options")):
         _limit_locks(engine)
     return engine
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, TIME_MAY_CURE, About, Incident, IncidentKind
+from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.tables import incidents
 
@@ -98,10 +99,10 @@ class Incidents:
 
 def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> Incident:
     # Another process may open or resolve it between our look and our write; then look again.
-    for _ in range(3):
+    for _ in range(10):
         if (opened := _opened(connection, symptom, now)) is not None:
             return opened
-    raise LookupError(f"no incident about {symptom.open_for} could be opened")
+    raise StoreUnavailableError(f"The incident about {symptom.open_for} is opened and resolved by others all the time.")
 
 
 def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident | None:

@@ -82,6 +82,8 @@ class Lease:
     tokens: Tokens
     """Read inside the lease: the newest there are."""
     owner: str
+    ttl: timedelta
+    """How long it lasts, from when it is taken and again from each intent."""
     unsettled: tuple[Intent, ...] = ()
     """The refreshes of this generation of which nobody knows whether they spent the token; oldest first."""
 

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
 
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.errors import NaiveDatetimeError, StoreConfigurationError, StoreUnavailableError
+from airflow_oauth_guard.store import database
 from airflow_oauth_guard.store.database import VERSION_TABLE
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import metadata
 
 from .conftest import Place, RawSql
-from .making import KEY, NOW, THREADS, at_once, enrolled, enrollment, planted, refusal
+from .making import (
+    KEY,
+    NOW,
+    THREADS,
+    TTL,
+    WORKER,
+    at_once,
+    enrolled,
+    enrollment,
+    keep,
+    leased,
+    planted,
+    refusal,
+    token_answer,
+)
+
+if TYPE_CHECKING:
+    from tests.airflow_parts import Connector
 
 
 def test_the_migration_makes_the_tables_that_the_code_uses(store: Store) -> None:
@@ -163,3 +185,197 @@ def test_an_instant_without_a_time_zone_is_refused(store: Store, raw: RawSql) ->
         planted(store, credential, refusal(now=naive))
     assert [row["conn_id"] for row in raw.rows("oauth_guard_credentials")] == ["crm"]
     assert store.credentials.latest_evidence(credential, *Kind) is None
+
+
+# -- databases that let us wait ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits to wait for a row that somebody sits on, shortened."""
+    monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(database, "SQLITE_BUSY_MILLISECONDS", 300)
+    monkeypatch.setitem(database._LIMITS["mysql"], "init_command", "SET innodb_lock_wait_timeout = 1")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_row_that_somebody_sits_on_is_waited_for_within_limits(store: Store, url: URL) -> None:
+    enrolled(store)
+    with create_engine(url, poolclass=NullPool).connect() as somebody:
+        somebody.execute(text("UPDATE oauth_guard_credentials SET failures = 7"))
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+            store.credentials.lease("crm", "worker-1", TTL, NOW)
+        assert time.monotonic() - began < 5
+        somebody.rollback()
+    assert store.credentials.lease("crm", "worker-1", TTL, NOW) is not None
+
+
+class Cable:
+    """What lies between us and the database's server: it can swallow everything without breaking, and be pulled out."""
+
+    def __init__(self, server: URL) -> None:
+        self._server = server
+        self._silent, self._ends = threading.Event(), list[socket.socket]()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> URL:
+        """The server's database, through this."""
+        port = self._listener.getsockname()[1]
+        query = {name: value for name, value in self._server.query.items() if name not in ("host", "port")}
+        return self._server.set(host="127.0.0.1", port=port, query=query)
+
+    def go_silent(self) -> None:
+        self._silent.set()
+
+    def pull_out(self) -> None:
+        """Break every connection off; new ones go through."""
+        ends, self._ends = self._ends, []
+        self._silent.clear()
+        for end in ends:
+            _shut(end)
+
+    def close(self) -> None:
+        # A thread that waits in accept() is not woken by close() alone.
+        _shut(self._listener)
+        self.pull_out()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            theirs = _reach(self._server)
+            self._ends += [ours, theirs]
+            for one, other in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                if not self._silent.is_set():
+                    other.sendall(data)
+        except OSError:
+            pass
+        finally:
+            _shut(other)
+
+
+def _shut(end: socket.socket) -> None:
+    with closing(end):
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The other side was quicker.
+            pass
+
+
+def _reach(server: URL) -> socket.socket:
+    if "host" not in server.query:
+        return socket.create_connection((str(server.host), server.port or 0))
+    folder, port = server.query["host"], server.query.get("port", server.port or 5432)
+    reached = socket.socket(socket.AF_UNIX)
+    reached.connect(f"{folder}/.s.PGSQL.{port}")
+    return reached
+
+
+@contextmanager
+def connected(server: URL, **address: str) -> Iterator[tuple[Store, Cable]]:
+    """A store whose server is at the other end of a cable."""
+    cable = Cable(server)
+    store = Store(cable.url.update_query_dict(address), KEY)
+    try:
+        yield store, cable
+    finally:
+        cable.pull_out()
+        store.database.engine.dispose()
+        cable.close()
+
+
+def needs(url: URL, backend: str) -> None:
+    if url.get_backend_name() != backend:
+        pytest.skip(f"is about {backend}")
+
+
+def test_a_server_that_goes_silent_is_given_up_within_the_limit_of_its_address(url: URL) -> None:
+    """What the address says itself wins over our limit of a minute. Only this driver can give up by itself."""
+    needs(url, "mysql")
+    with connected(url, read_timeout="1") as (store, cable):
+        enrolled(store)
+        lease = leased(store)
+        intent = store.credentials.open_intent(lease, "crm-refresh-1", NOW)
+        cable.go_silent()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+            keep(store, intent, token_answer())
+        assert time.monotonic() - began < 8
+        cable.pull_out()
+        keep(store, intent, token_answer())
+        [intent_] = leased(store, owner="worker-2", now=NOW + 2 * TTL).unsettled
+        assert store.credentials.open_answer(intent_.answer) == token_answer()
+
+
+def test_what_the_address_of_a_mysql_server_says_itself_wins(url: URL, place: Place) -> None:
+    needs(url, "mysql")
+    for address, limit in (({}, database.LOCK_SECONDS), ({"init_command": "SET innodb_lock_wait_timeout = 7"}, 7)):
+        opened = Store(url.update_query_dict(address), KEY).database
+        with opened.read() as connection:
+            assert connection.execute(text("SELECT @@innodb_lock_wait_timeout")).scalar_one() == limit
+        opened.engine.dispose()
+
+
+def test_what_the_address_of_a_postgresql_server_says_itself_wins(url: URL) -> None:
+    needs(url, "postgresql")
+    opened = Store(url.update_query_dict({"tcp_user_timeout": "1234"}), KEY).database
+    with opened.read() as connection:
+        told = connection.connection.dbapi_connection.get_dsn_parameters()
+        assert connection.execute(text("SHOW lock_timeout")).scalar_one() == f"{database.LOCK_SECONDS}s"
+    opened.engine.dispose()
+    assert told["tcp_user_timeout"] == "1234"
+    assert told["connect_timeout"] == str(database.CONNECT_TIMEOUT_SECONDS)
+
+
+@pytest.mark.airflow
+def test_an_answer_for_a_silent_postgresql_goes_to_the_second_place_and_comes_back(
+    url: URL, connect: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No limit of the driver ends a write whose packets are swallowed by something that acknowledges them."""
+    from airflow_oauth_guard.hooks import base, refreshing, second_place
+
+    needs(url, "postgresql")
+    guarded, variables, real = connect(client={"rotation": True}), dict[str, str](), base.send
+    monkeypatch.setattr(refreshing, "KEEP_WITHIN", timedelta(seconds=1))
+    with connected(url) as (store, cable):
+        too_late, put_after = threading.Timer(10, cable.pull_out), list[float]()
+
+        async def goes_silent(request: Any, *, deadline: timedelta) -> Any:
+            answer = await real(request, deadline=deadline)
+            cable.go_silent()
+            too_late.start()
+            put_after.append(-time.monotonic())
+            return answer
+
+        async def put(variable: str, sealed: str) -> None:
+            variables[variable] = sealed
+            put_after.append(time.monotonic())
+            too_late.cancel()
+            cable.pull_out()
+
+        async def look(variable: str) -> str | None:
+            return variables.get(variable)
+
+        async def clear(variable: str) -> None:
+            del variables[variable]
+
+        for function in (put, look, clear):
+            monkeypatch.setattr(second_place, function.__name__, function)
+        with monkeypatch.context() as silence:
+            silence.setattr(base, "send", goes_silent)
+            with pytest.raises(StoreUnavailableError):
+                guarded.refresh(store, WORKER)
+        assert (len(variables), sum(put_after) < 8) == (1, True)
+        assert guarded.refresh(store, WORKER).outcome is refreshing.Refreshed.RENEWED
+        assert (len(guarded.token_requests()), variables) == (1, {})

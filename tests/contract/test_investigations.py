@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
-from airflow_oauth_guard.domain.investigation import Conclusion, Owner
+from airflow_oauth_guard.domain.investigation import Conclusion, Owner, signature
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import NotRegisteredError
+from airflow_oauth_guard.errors import NotRegisteredError, UnprovenTransitionError
 from airflow_oauth_guard.store.incidents import Symptom
+from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
 
@@ -26,6 +28,7 @@ from .making import (
     dead,
     enrolled,
     failed,
+    leased,
     open_question,
     planted,
     refusal,
@@ -48,6 +51,13 @@ def opened(store: Store, credential: Credential) -> int:
     investigation = open_question(store, credential, failed(store, credential.conn_id), WORKER, NOW)
     assert investigation is not None
     return investigation
+
+
+def loses_an_answer(store: Store, now: datetime) -> None:
+    lease = leased(store, now=now)
+    intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
+    again_at = now + timedelta(minutes=5)
+    store.credentials.fail(lease, intent, refusal(now=now), attempt_after=again_at, outcome=Ended.LOST, now=now)
 
 
 def test_an_investigation_comes_back_with_its_credential_and_the_refresh_that_raised_it(store: Store) -> None:
@@ -149,6 +159,83 @@ def test_a_question_that_answered_itself_meanwhile_is_not_concluded(store: Store
     proof = dead(Status.EXPIRED, investigation_id=investigation.id)
     store.credentials.conclude(investigation, DEATH, [proof], SYMPTOM, close=False, now=after(hours=1))
     assert raw.everything() == before
+
+
+def test_a_question_whose_holder_is_gone_is_taken_on_by_the_next(store: Store) -> None:
+    """Its task was killed, or its DAG deleted: nobody would look into it for ever."""
+    credential = enrolled(store)
+    number = opened(store, credential)
+    take_on = store.investigations.take_on
+    assert take_on(credential, WORKER, after(hours=2)) is None
+    assert take_on(credential, WORKER, after(hours=2), abandoned_before=NOW) is None, "it was only just taken on"
+    next_ = replace(WORKER, run_id="the next")
+    assert take_on(credential, next_, after(hours=2), abandoned_before=after(hours=1)) == number
+    row = store.investigations.row(number)
+    assert (row["run_id"], row["handed_over_at"]) == ("the next", after(hours=2))
+    assert take_on(credential, WORKER, after(hours=2), abandoned_before=after(hours=1)) is None, "it is taken on again"
+
+
+def test_a_question_that_waits_for_a_person_is_not_taken_on_again(store: Store) -> None:
+    credential = enrolled(store)
+    number = opened(store, credential)
+    proof = dead(Status.EXPIRED, investigation_id=number)
+    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=False, now=after(minutes=1))
+    assert store.investigations.take_on(credential, WORKER, after(days=3), abandoned_before=after(days=2)) is None
+
+
+def test_a_question_nobody_has_taken_on_is_free_whatever_its_age(store: Store) -> None:
+    credential = enrolled(store)
+    failed(store)
+    [raised] = store.investigations.open_ones()
+    assert store.investigations.take_on(credential, WORKER, NOW, abandoned_before=after(days=-1)) == raised["id"]
+
+
+def test_eight_workers_that_find_a_question_abandoned_take_it_on_once(
+    store: Store, open_store: Callable[..., Store]
+) -> None:
+    credential = enrolled(store)
+    number = opened(store, credential)
+    stores = [open_store() for _ in range(THREADS)]
+
+    def take_on(one: Store) -> int | None:
+        return one.investigations.take_on(credential, WORKER, after(hours=2), abandoned_before=after(hours=1))
+
+    taken = at_once([lambda one=one: take_on(one) for one in stores])
+    assert [question for question in taken if question is not None] == [number]
+
+
+def test_a_lost_answer_ends_what_was_concluded_before_it_and_raises_a_question_of_its_own(store: Store) -> None:
+    """A proven death that waits for a person: the refresh after it may have brought new tokens."""
+    credential = enrolled(store)
+    number = opened(store, credential)
+    proof = dead(Status.EXPIRED, investigation_id=number)
+    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=False, now=NOW)
+    loses_an_answer(store, after(minutes=5))
+    concluded = store.investigation(number)
+    assert concluded.closed_at == after(minutes=5)
+    assert "does not hold" in concluded.explanation
+    [raised] = store.investigations.open_ones()
+    assert (raised["id"] != number, raised["handed_over_at"]) == (True, None)
+    with pytest.raises(UnprovenTransitionError, match=r"`crm` was not set `expired`.*has no answer"):
+        store.credentials.expire("crm", concluded.conclusion_evidence_id, WORKER, after(minutes=6))
+    assert store.credentials.get("crm").status is Status.ACTIVE
+
+
+def test_a_lost_answer_raises_a_question_though_a_failure_that_looks_like_it_was_looked_into(store: Store) -> None:
+    credential = enrolled(store)
+    first = failed(store)
+    looks_the_same = replace(SYMPTOM, kind=IncidentKind.UNKNOWN, signature=signature(first))
+    store.incidents.open(looks_the_same, NOW)
+    assert store.investigations.take_on(credential, WORKER, NOW) is not None
+    store.investigations.close(store.investigations.open_ones()[0]["id"], NOW)
+    failed(store, now=after(minutes=5))
+    assert store.investigations.open_ones() == [], "the same failure was looked into"
+    loses_an_answer(store, after(minutes=10))
+    assert len(store.investigations.open_ones()) == 1
+    store.investigations.close(store.investigations.open_ones()[0]["id"], NOW)
+    store.incidents.open(replace(SYMPTOM, kind=IncidentKind.AMBIGUOUS), after(minutes=11))
+    loses_an_answer(store, after(minutes=15))
+    assert store.investigations.open_ones() == [], "people know that it is ambiguous"
 
 
 def test_a_person_is_asked_once_and_the_answer_is_kept_with_its_name(store: Store) -> None:

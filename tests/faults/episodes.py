@@ -144,6 +144,7 @@ class Worker(greenlet):
         self.exchange: Exchange | None = None
         """The one it has not settled yet."""
         self.saw_life = False
+        self.saw_death = False
         """Its last probe was answered by a living access token."""
         self.probed = False
 
@@ -427,8 +428,7 @@ class World:
             "to_thread": in_place,
             "sleep": self._sleep,
             "sync_to_async": _as_async,
-            "ensure_future": _itself,
-            "shield": _itself,
+            "to_its_end": _itself,
             "wait_for": _without_end,
         }
         stand_ins = [
@@ -541,6 +541,7 @@ class World:
         elif name == "open_intent":
             worker.about_to_send = True
             worker.life, worker.decided_at = args[0].credential.life, args[2]
+            worker.lease_until = args[2] + args[0].ttl
         elif name in ("keep_answer", "Variable.set", "renew", "fail") and worker.exchange is not None:
             worker.exchange.kept = True
             if name in ("renew", "fail") or worker.exchange.fate is Fate.ANSWERED:
@@ -570,6 +571,7 @@ class World:
         worker.point("before probing")
         answer = self.wire.send_probe(request)
         worker.probed = True
+        worker.saw_death = isinstance(answer, HttpAnswer) and "invalid_token" in str(answer.headers)
         worker.saw_life = isinstance(answer, HttpAnswer) and answer.status == 200 and answer.body[:1] == b"{"
         worker.point("probing")
         return replace(answer, received_at=self.clock.ours())
@@ -627,9 +629,13 @@ class World:
         if decided_at < lost.sent_at + self.setup.told_grace:
             return
         self.tally.count("resent although its fate is unknown", lost.fate.value)
-        if life.lapses_at is not None and decided_at < life.lapses_at:
+        if life.expires_at is not None and decided_at < life.expires_at:
             raise Broken(
-                f"`{exchange.sent}` may be spent ({lost.fate.value}) and was sent again before {life.lapses_at}"
+                f"`{exchange.sent}` may be spent ({lost.fate.value}) and was sent again before {life.expires_at}"
+            )
+        if life.expires_at is None and not exchange.worker.saw_death:
+            raise Broken(
+                f"`{exchange.sent}` may be spent and was sent again although nobody knows whether its tokens live"
             )
         if self.setup.has_probe and (not exchange.worker.probed or exchange.worker.saw_life):
             raise Broken(f"`{exchange.sent}` may be spent and was sent again without asking whether its tokens live")

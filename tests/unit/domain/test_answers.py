@@ -14,6 +14,7 @@ from airflow_oauth_guard.domain.answers import (
     answer_id,
     challenge_error,
     error_code,
+    is_lost,
     read_body,
     read_probe_answer,
     read_token_answer,
@@ -206,6 +207,19 @@ def test_an_answer_without_a_clean_success_issues_nothing(status, document):
     assert token_finding(http(status, document)) is not Finding.LIVE
 
 
+@pytest.mark.rfc("6749", "5.2")
+@pytest.mark.parametrize("status", [200, 201, 203])
+def test_invalid_grant_in_a_success_is_not_the_word_of_a_token_endpoint(status):
+    reading = read_token_answer(refusal("invalid_grant", status=status), RFC6749_ERRORS)
+    assert (reading.finding, reading.rule) == (Finding.UNKNOWN, "undecided_code")
+    assert "in a success" in reading.explanation
+
+
+@pytest.mark.parametrize("error", [{}, None, "", [], False])
+def test_an_error_that_says_nothing_costs_no_token(error):
+    assert token_finding(http(200, {"access_token": "at", "error": error})) is Finding.LIVE
+
+
 @pytest.mark.rfc("6749", "5.1")
 @pytest.mark.parametrize("value", [True, {"value": "at"}, ["at"], 1.5])
 def test_an_access_token_that_is_no_text_is_not_one(value):
@@ -297,6 +311,82 @@ def test_a_success_status_that_carries_an_error_is_no_sign_of_life():
     assert probe_finding(meta_refusal(190, status=200), GRAPH_API_PROBE_ERRORS) is Finding.ACCESS_TOKEN_DEAD
 
 
+# -- lost answers -------------------------------------------------------------------------------------------------
+
+
+def lost(answer) -> bool:
+    return is_lost(answer, read_token_answer(answer, RFC6749_ERRORS))
+
+
+LOST_BY_STATUS = {
+    **dict.fromkeys([200, 201, 204, 206, 500, 502, 504, 505, 520, 524, 599], True),
+    **dict.fromkeys([301, 302, 307, 308, 400, 401, 403, 404, 408, 409, 423, 429, 451, 501, 503], False),
+}
+
+
+@pytest.mark.rfc("9110", "15.6.4")
+@pytest.mark.parametrize(("status", "expected"), LOST_BY_STATUS.items())
+@pytest.mark.parametrize("body", [b"", b"cut off {", {}, {"state": "ok"}], ids=["empty", "broken", "nothing", "other"])
+def test_whether_an_answer_without_token_or_error_is_lost_follows_from_its_status(status, expected, body):
+    assert lost(http(status, body)) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"access_token": "at"}, False),
+        ({"access_token": "at", "error": {}}, False),
+        ({"access_token": "at", "error": None}, False),
+        ({"access_token": "at", "error": "none"}, True),
+        ({"access_token": "at", "error": {"code": "ok"}}, True),
+        ({"refresh_token": "rt", "error": "invalid_grant"}, True),
+        ({"access_token": "at", "ok": False}, True),
+        ({"error": "invalid_grant"}, False),
+        ({"error": "anything", "error_description": "access_token"}, False),
+        ({"data": {"access_token": "at"}}, True),
+        ([], True),
+        ("null", True),
+    ],
+    ids=str,
+)
+def test_a_success_is_lost_when_it_may_hold_tokens_that_were_not_read(body, expected):
+    assert lost(http(200, body)) is expected
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<!doctype html><html><body>Sign in</body></html>",
+        '<?xml version="1.0"?>\n<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml"><body>Sign in</body></html>',
+        '<meta http-equiv="refresh" content="0; url=http://portal.example/">',
+        "<!-- portal --><html><body>Sign in</body></html>",
+        "\ufeff<!doctype html><html><body>Sign in</body></html>",
+        "\r\n\t <html>",
+        "\ufeff\r\n<html>",
+    ],
+    ids=["html", "xhtml", "meta", "comment", "byte order mark", "white space", "mark and white space"],
+)
+def test_a_page_for_people_was_not_written_by_a_token_endpoint(page):
+    assert not lost(http(200, page))
+    assert token_finding(http(200, page)) is Finding.UNKNOWN
+
+
+@pytest.mark.parametrize("maybe_processed", [True, False])
+@pytest.mark.parametrize("provider_at_fault", [True, False])
+def test_no_answer_is_lost_where_the_request_may_have_been_processed(maybe_processed, provider_at_fault):
+    answer = unanswered(maybe_processed=maybe_processed, provider_at_fault=provider_at_fault)
+    assert lost(answer) is maybe_processed
+
+
+@given(ANY_ANSWER)
+def test_an_answer_is_either_read_or_lost_or_issued_nothing(answer):
+    token_came = token_finding(answer) is Finding.LIVE
+    assert not (token_came and lost(answer))
+    if isinstance(answer, HttpAnswer) and answer.status < 300 and not token_came:
+        tokens = {"access_token", "refresh_token"} & set(read_body(answer).document)
+        assert lost(answer) or not tokens, "tokens that nobody kept"
+
+
 # -- bodies and headers -------------------------------------------------------------------------------------------
 
 
@@ -312,6 +402,19 @@ def test_a_body_in_broken_utf8_is_still_read():
     assert (
         token_finding(http(400, b'{"error": "invalid_grant", "error_description": "\xff\xfe"}')) is Finding.GRANT_DEAD
     )
+
+
+@pytest.mark.parametrize(
+    "odd", ["\\ud800", "\\udfff\\ud83d", "\\u0000", "\\ud83d\\ude00"], ids=["half", "swapped", "nul", "whole"]
+)
+def test_half_a_character_and_nul_come_out_of_no_body(odd):
+    """No database and no request takes them; the whole emoji at the end is one character like any other."""
+    raw = f'{{"a{odd}": ["b{odd}"], "error": "x{odd}", "error_description": "{odd}y"}}'
+    document = read_body(http(400, raw)).document
+    said = str([*document, *document.values(), error_code(document)])
+    assert said.encode().decode() == said
+    assert "\0" not in said
+    assert ("?" in said) is (odd != "\\ud83d\\ude00")
 
 
 def test_error_code_ignores_what_is_no_error():

@@ -245,6 +245,29 @@ def test_an_answer_with_an_enormous_expires_in_still_yields_its_token(digits):
     assert outcome.tokens.access_token == "at-2"
 
 
+@pytest.mark.parametrize("error", ["{}", "null", '""', "[]"])
+def test_an_error_that_says_nothing_costs_no_token(error):
+    body = f'{{"access_token": "at-2", "refresh_token": "rt-2", "error": {error}}}'
+    assert refresh_token_grant().read(http(200, body)).tokens == IssuedTokens("at-2", "rt-2")
+
+
+@pytest.mark.parametrize("odd", ["\\ud800", "\\u0000", "\\udfff\\ud83d"], ids=["half", "nul", "swapped"])
+def test_half_a_character_or_nul_beside_a_token_costs_no_token(odd):
+    body = (
+        f'{{"access_token": "at-2", "refresh_token": "rt-2", "scope": "read {odd}", "x{odd}": ["{odd}"], '
+        f'"error_description": "{odd}"}}'
+    )
+    tokens = refresh_token_grant().read(http(200, body)).tokens
+    assert (tokens.access_token, tokens.refresh_token) == ("at-2", "rt-2")
+    assert tokens.scope.startswith("read ?")
+    tokens.scope.encode()
+
+
+def test_a_refresh_token_that_is_a_number_is_a_text_of_digits():
+    assert issued_tokens({"access_token": "at-2", "refresh_token": 1234567890123}).refresh_token == "1234567890123"
+    assert issued_tokens({"access_token": "at-2", "refresh_token": True}).refresh_token is None
+
+
 @pytest.mark.rfc("6749", "6")
 def test_an_answer_without_a_refresh_token_leaves_the_one_in_use():
     assert issued_tokens({"access_token": "at-2"}).refresh_token is None
@@ -289,7 +312,7 @@ def provider_of(expected: str, refuse: Answer):
     return answer
 
 
-def look_into(grant: Grant, provider) -> Conclusion:
+def look_into(grant: Grant, provider, **known: bool) -> Conclusion:
     """The investigation of a failed refresh, as hooks drive it, without their sockets."""
     now, evidence = NOW, list[Evidence]()
 
@@ -300,7 +323,7 @@ def look_into(grant: Grant, provider) -> Conclusion:
 
     look(Kind.REFRESH, TOKEN)
     for _ in range(50):
-        step = next_step(case(*evidence, sends_token=bool(grant.sends)), now)
+        step = next_step(case(*evidence, sends_token=bool(grant.sends), **known), now)
         if isinstance(step, Conclusion):
             return step
         if step is Step.WAIT:
@@ -327,6 +350,14 @@ def test_a_refresh_token_connection_at_metas_door_is_told_that_its_request_is_wr
     assert "`refresh_token`" in conclusion.explanation
     assert "client_id, grant_type, refresh_token" in conclusion.explanation
     assert conclusion.rests_on == (1, 2, 3)
+
+
+def test_a_form_that_has_worked_before_is_not_called_wrong_for_a_code_that_decides_nothing():
+    """The provider says it to everybody today, to a made-up token as well: that is no proof against our request."""
+    provider = provider_of("something_else", refusal("blocked_by_firewall"))
+    new, known = (look_into(refresh_token_grant(), provider, shape_proven=proven) for proven in (False, True))
+    assert (new.finding, new.owner) == (Finding.REQUEST_MALFORMED, Owner.CODE)
+    assert (known.finding, known.verdict, known.owner) == (Finding.UNKNOWN, Verdict.OPEN, Owner.PERSON)
 
 
 @pytest.mark.parametrize("grant_class", GRANT_TYPES)

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 pytest.importorskip("airflow", reason="hooks need Airflow")
 
 from airflow_oauth_guard.domain.answers import HttpAnswer, NoAnswer
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
-from airflow_oauth_guard.domain.incidents import IncidentKind
+from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
+from airflow_oauth_guard.errors import (
+    CredentialUnusableError,
+    LeaseLostError,
+    StoreUnavailableError,
+    UnprovenTransitionError,
+)
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.grants.refresh_token import RefreshTokenGrant
 from airflow_oauth_guard.hooks import base, refreshing, second_place
 from airflow_oauth_guard.hooks.refreshing import Refreshed
+from airflow_oauth_guard.store.tables import credentials
 from tests.airflow_parts import (
     HOUR,
     WHO,
     evidence_of,
+    incident_about,
     looked_into,
     make_due,
     nothing_secret_is_kept,
+    probe,
     question_of,
     rows,
     utcnow,
@@ -344,3 +355,265 @@ def test_a_kept_answer_is_taken_in_even_when_it_is_not_yet_time(connect, store):
     keep(store, intent, HttpAnswer(200, {}, body, utcnow()))
     assert guarded.credential(store).is_due(utcnow()) is False
     assert guarded.refresh(store).outcome is Refreshed.RENEWED
+
+
+# -- what nobody told, and what went astray ---------------------------------------------------------------------------
+
+
+def wait_is_over(store, conn_id: str) -> None:
+    """The back-off is; what is known of the token stays as it is."""
+    with store.database.write() as connection:
+        connection.execute(update(credentials).where(credentials.c.conn_id == conn_id).values(attempt_after=None))
+
+
+def loses_its_answer(store, guarded, lose_answers) -> None:
+    """A refresh that the provider processed, looked into: its refresh token is spent, its access token lives."""
+    wait_is_over(store, guarded.conn_id)
+    lose_answers()
+    assert looked_into(store, guarded, question_of(store, guarded)).finding is Finding.AMBIGUOUS
+    wait_is_over(store, guarded.conn_id)
+
+
+def answers_probes_with(guarded, kind: str) -> None:
+    if kind == "503":
+        guarded.fault(status=503, on="resource")
+    elif kind == "that it is dead":
+        guarded.server.revoke(guarded.conn_id, grant=False)
+
+
+@pytest.mark.parametrize("probe_says", ["", "503", "200"], ids=["no probe", "503", "200"])
+def test_a_token_whose_end_nobody_told_may_live_and_is_not_risked(connect, store, lose_answers, server, probe_says):
+    guarded = connect(client=ROTATING, **({} if probe_says else {"probe_url": None}))
+    guarded.enrolled(store)
+    loses_its_answer(store, guarded, lose_answers)
+    answers_probes_with(guarded, probe_says)
+    held = guarded.refresh(store)
+    assert (held.outcome, len(guarded.token_requests())) == (Refreshed.HELD, 1)
+    server.clear_faults()
+    assert probe(server, guarded.minted.access_token) == 200, "the access token was revoked with its family"
+
+
+def test_a_token_whose_end_nobody_told_is_over_when_a_probe_says_so(connect, store, lose_answers):
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+    loses_its_answer(store, guarded, lose_answers)
+    answers_probes_with(guarded, "that it is dead")
+    assert guarded.refresh(store).outcome is Refreshed.FAILED
+    assert len(guarded.token_requests()) == 2
+
+
+@pytest.mark.parametrize(
+    ("probe_says", "outcome"),
+    [("", Refreshed.FAILED), ("503", Refreshed.FAILED), ("that it is dead", Refreshed.FAILED), ("200", Refreshed.HELD)],
+    ids=["no probe", "503", "dead", "200"],
+)
+def test_a_token_past_its_told_end_is_held_only_by_a_probe_that_is_answered(
+    connect, store, lose_answers, probe_says, outcome
+):
+    guarded = connect(client=ROTATING, **({} if probe_says else {"probe_url": None}))
+    guarded.refresh(store)
+    make_due(store, guarded.conn_id)
+    loses_its_answer(store, guarded, lose_answers)
+    answers_probes_with(guarded, probe_says)
+    sent = len(guarded.token_requests())
+    assert guarded.refresh(store).outcome is outcome
+    assert len(guarded.token_requests()) == sent + (outcome is Refreshed.FAILED)
+
+
+def test_an_outage_that_came_before_does_not_hide_a_lost_answer(connect, store, lose_answers):
+    guarded = connect(client=ROTATING)
+    guarded.refresh(store)
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=19))
+    guarded.fault(status=503, times=1)
+    assert looked_into(store, guarded, question_of(store, guarded)).finding is Finding.PROVIDER_OUTAGE
+    assert not guarded.incident(store).needs_a_person(utcnow())
+    loses_its_answer(store, guarded, lose_answers)
+    incident = guarded.incident(store)
+    assert (incident.kind, incident.needs_a_person(utcnow())) == (IncidentKind.AMBIGUOUS, True)
+
+
+def test_a_loss_whose_incident_went_astray_is_asked_about_again(connect, store, lose_answers):
+    guarded = connect(client=ROTATING)
+    guarded.refresh(store)
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    loses_its_answer(store, guarded, lose_answers)
+    assert guarded.refresh(store).outcome is Refreshed.HELD
+    assert store.investigations.open_ones() == [], "people know of it"
+    incident_about(store, guarded.conn_id, IncidentKind.MISCONFIGURED)
+    store.incidents.resolve(About.CREDENTIAL, guarded.conn_id, "its connection is usable now", utcnow())
+    assert guarded.refresh(store).outcome is Refreshed.HELD
+    question = store.investigations.take_on(guarded.credential(store), WHO, utcnow())
+    assert looked_into(store, guarded, question).finding is Finding.AMBIGUOUS
+    assert guarded.incident(store).kind is IncidentKind.AMBIGUOUS
+    assert len(guarded.token_requests()) == 2
+
+
+def test_a_death_that_waits_for_approval_does_not_outlive_a_lost_answer(connect, store, lose_answers, server):
+    """The provider said no twice, and then gave new tokens that never reached us."""
+    guarded = connect(client=ROTATING)
+    guarded.refresh(store)
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    guarded.fault(status=400, body={"error": "invalid_grant"}, times=3)
+    proven = question_of(store, guarded)
+    assert looked_into(store, guarded, proven).finding is Finding.GRANT_DEAD
+    loses_its_answer(store, guarded, lose_answers)
+    assert store.investigation(proven).closed_at is not None
+    with pytest.raises(UnprovenTransitionError, match="has no answer"):
+        store.credentials.expire(guarded.conn_id, store.investigation(proven).conclusion_evidence_id, WHO, utcnow())
+    assert guarded.credential(store).status is Status.ACTIVE
+    assert server.truth(guarded.conn_id).grant_live
+
+
+# -- odd answers ------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_beside_an_error_is_kept_and_its_refresh_is_lost(connect, store):
+    """Nobody can say whether it is good: it may be the only copy of the next refresh token."""
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+    body = {"access_token": "planted-a", "refresh_token": "planted-r", "error": "partial_success"}
+    guarded.fault(status=200, body=body, times=1)
+    assert looked_into(store, guarded, question_of(store, guarded)).finding is Finding.AMBIGUOUS
+    [intent] = rows(store, "oauth_guard_intents")
+    assert intent["outcome"] == "lost"
+    assert json.loads(store.credentials.open_answer(intent["answer"]).body) == body
+    nothing_secret_is_kept(store, guarded.secrets)
+
+
+# -- refreshes that are cancelled -------------------------------------------------------------------------------------
+
+
+def cancelled(guarded, store, when) -> None:
+    """Begin a refresh and cancel it at the moment ``when`` comes."""
+
+    async def story() -> None:
+        task = asyncio.ensure_future(guarded.hook().refresh(store, WHO))
+        await when
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(story())
+
+
+async def becomes(true) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+def test_a_refresh_that_is_cancelled_on_its_way_keeps_its_answer_all_the_same(connect, store, monkeypatch):
+    guarded, real = connect(client=ROTATING), base.send
+    guarded.enrolled(store)
+
+    async def slow(request, *, deadline):
+        answer = await real(request, deadline=deadline)
+        await asyncio.sleep(0.3)
+        return answer
+
+    monkeypatch.setattr(base, "send", slow)
+    cancelled(guarded, store, becomes(guarded.token_requests))
+    [intent] = rows(store, "oauth_guard_intents")
+    assert (bool(intent["answer"]), intent["outcome"]) == (True, None)
+    assert not guarded.credential(store).is_leased(utcnow())
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED
+    assert len(guarded.token_requests()) == 1
+
+
+def test_a_refresh_that_is_cancelled_while_it_is_journalled_is_sent_and_its_answer_kept(connect, store, monkeypatch):
+    """Otherwise its intent would stay open, and the next run would take it for a lost answer."""
+    guarded, real, began = connect(client=ROTATING), store.credentials.open_intent, threading.Event()
+    guarded.enrolled(store)
+
+    def slow(*args, **how):
+        began.set()
+        time.sleep(0.3)
+        return real(*args, **how)
+
+    monkeypatch.setattr(store.credentials, "open_intent", slow)
+    cancelled(guarded, store, becomes(began.is_set))
+    assert len(guarded.token_requests()) == 1
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED
+    assert len(guarded.token_requests()) == 1
+
+
+def test_a_refresh_that_is_cancelled_while_it_waits_for_its_turn_sends_nothing(connect, store):
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+    store.credentials.lease(guarded.conn_id, "another", HOUR, utcnow())
+    cancelled(guarded, store, becomes(lambda: True))
+    assert guarded.token_requests() == []
+
+
+def test_a_second_cancel_does_not_lose_the_answer_either(connect, store):
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+
+    async def cancel_twice():
+        task = asyncio.ensure_future(guarded.hook().refresh(store, WHO))
+        await becomes(lambda: rows(store, "oauth_guard_intents"))
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancel_twice())
+    make_due(store, guarded.conn_id)
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED
+    assert len(guarded.token_requests()) == 1
+
+
+# -- trouble that must not hide what came of it -----------------------------------------------------------------------
+
+
+def raises(error: Exception):
+    def broken(*args, **how):
+        raise error
+
+    return broken
+
+
+GONE = StoreUnavailableError("The store cannot be used now.")
+
+
+def test_a_lease_that_cannot_be_given_back_does_not_hide_that_it_was_renewed(connect, store, monkeypatch, caplog):
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+    monkeypatch.setattr(store.credentials, "release", raises(GONE))
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED
+    assert f"`{guarded.conn_id}` could not be given back" in caplog.text
+
+
+def test_a_variable_that_cannot_be_deleted_does_not_hide_that_it_was_renewed(
+    connect, store, variables, monkeypatch, caplog
+):
+    guarded = connect(client=ROTATING)
+    guarded.enrolled(store)
+    gone(store, monkeypatch)
+    with pytest.raises(StoreUnavailableError):
+        guarded.refresh(store)
+
+    async def fails(variable):
+        raise ConnectionError("the API server does not answer")
+
+    monkeypatch.setattr(second_place, "clear", fails)
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED
+    assert f"Variable `{next(iter(variables))}` has served" in caplog.text
+    make_due(store, guarded.conn_id)
+    assert guarded.refresh(store).outcome is Refreshed.RENEWED, "what is left over harms nobody"
+
+
+@pytest.mark.parametrize("error", [GONE, LeaseLostError("The lease ran out.")], ids=lambda error: type(error).__name__)
+def test_a_refresh_that_breaks_does_not_take_a_living_token_away(connect, store, monkeypatch, error):
+    guarded = connect(client=ROTATING)
+    guarded.refresh(store)
+    held = store.credentials.tokens(guarded.credential(store)).access_token
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    monkeypatch.setattr(store.credentials, "lease", raises(error))
+    assert guarded.hook().get_token() == held
+    make_due(store, guarded.conn_id)
+    with pytest.raises(CredentialUnusableError, match=f"`{guarded.conn_id}` has no access token with life left"):
+        guarded.hook().get_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
@@ -335,6 +336,90 @@ def test_a_request_that_cannot_be_written_is_no_answer_and_not_an_exception(url,
     assert not answer.maybe_processed
     assert SECRET not in answer.reason
     assert server.requests() == []
+
+
+def refuses_the_tunnel(status: str) -> Handler:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        assert asked.startswith(b"CONNECT provider.example:443")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+
+    return handler
+
+
+async def sent_by_proxy(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            await handler(reader, writer)
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        behind(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", monkeypatch)
+        return await send(request("https://provider.example/token"), deadline=DEADLINE)
+
+
+def behind(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a network whose only way out is a proxy."""
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+
+@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway", "503 Service Unavailable"])
+def test_what_a_proxy_did_not_let_pass_was_certainly_not_processed(status, monkeypatch):
+    answer = asyncio.run(sent_by_proxy(refuses_the_tunnel(status), monkeypatch))
+    assert isinstance(answer, NoAnswer)
+    assert not answer.maybe_processed
+    assert "the proxy refuses" in answer.reason
+
+
+def test_a_proxy_of_an_unknown_kind_is_no_answer_and_not_an_exception(monkeypatch):
+    behind("ftp://127.0.0.1:1", monkeypatch)
+    answer = sent("https://provider.example/token")
+    assert isinstance(answer, NoAnswer)
+    assert (answer.maybe_processed, answer.provider_at_fault) == (False, False)
+    assert "the proxy's address" in answer.reason
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_tls_handshake_that_stalls_past_the_deadline_was_certainly_not_processed():
+    answer = answered_by(silence, scheme="https", deadline=timedelta(seconds=0.3))
+    # httpcore leaves the socket of a handshake that was cancelled to the garbage collector, which complains.
+    gc.collect()
+    assert isinstance(answer, NoAnswer)
+    assert not answer.maybe_processed
+
+
+# -- what a status says counts, although its body did not arrive ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "maybe_processed"),
+    [
+        ("200 OK", True),
+        ("302 Found", False),
+        ("400 Bad Request", False),
+        ("401 Unauthorized", False),
+        ("429 Too Many Requests", False),
+        ("500 Internal Server Error", True),
+        ("501 Not Implemented", False),
+        ("502 Bad Gateway", True),
+        ("503 Service Unavailable", False),
+        ("504 Gateway Timeout", True),
+    ],
+)
+@pytest.mark.parametrize("ends", ["cut off", "hangs"])
+def test_whether_a_token_may_have_been_issued_follows_from_the_status(status, maybe_processed, ends):
+    head = http(b"half", status=status, length=500)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader, writer)
+        if ends == "hangs":
+            await silence(reader, writer)
+
+    answer = answered_by(handler, deadline=timedelta(seconds=0.3) if ends == "hangs" else DEADLINE)
+    assert isinstance(answer, NoAnswer)
+    assert answer.maybe_processed is maybe_processed
 
 
 # -- nothing secret is told -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,15 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
+from airflow_oauth_guard.domain.answers import NoAnswer
 from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.hooks import refreshing
+from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
+from airflow_oauth_guard.hooks import base, refreshing
+from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.context import LABEL
+from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
+from airflow_oauth_guard.operators.due import DueCredentialsOperator
 from airflow_oauth_guard.operators.refresh import RefreshOperator
 from tests.airflow_parts import expire, lapse, looked_into, make_due, rows, task_context, utcnow
 
@@ -147,3 +153,83 @@ def test_workers_that_start_together_send_one_refresh(connect, store, server):
 
 def test_nothing_due_is_nothing_done(store):
     assert refreshed() == {"outcomes": {}, "investigations": []}
+
+
+def test_a_lost_answer_that_nobody_hears_of_any_more_is_handed_over_again(connect, store, monkeypatch):
+    """The connection could not be read for a moment, and the incident about that took the other one's place."""
+    guarded = connect(client={"rotation": True})
+    refreshed(guarded.conn_id)
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    real = base.send
+
+    async def loses(request, *, deadline):
+        answer = await real(request, deadline=deadline)
+        return (
+            NoAnswer("it broke off", maybe_processed=True, received_at=utcnow()) if request.method == "POST" else answer
+        )
+
+    monkeypatch.setattr(base, "send", loses)
+    [question] = refreshed(guarded.conn_id)["investigations"]
+    looked_into(store, guarded, question)
+    due = DueCredentialsOperator(task_id="due", connections=[guarded.conn_id])
+    with monkeypatch.context() as hiccup:
+        hiccup.delenv(f"AIRFLOW_CONN_{guarded.conn_id.upper()}")
+        due.execute(task_context("due"))
+    assert guarded.incident(store).kind is IncidentKind.MISCONFIGURED
+    due.execute(task_context("due"))
+    assert guarded.incident(store) is None
+    make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
+    result = refreshed(guarded.conn_id)
+    assert result["outcomes"] == {guarded.conn_id: "held"}
+    [again] = result["investigations"]
+    looked_into(store, guarded, again)
+    assert guarded.incident(store).kind is IncidentKind.AMBIGUOUS
+    assert refreshed(guarded.conn_id) == {"outcomes": {guarded.conn_id: "held"}, "investigations": []}
+
+
+def test_of_several_that_broke_each_is_logged_and_the_first_is_raised(connect, store, monkeypatch, caplog, capsys):
+    first, second, good = connect(suffix="_first"), connect(suffix="_second"), connect(suffix="_good")
+    errors = {first.conn_id: LeaseLostError("the first"), second.conn_id: StoreUnavailableError("the second")}
+    real = OAuthGuardHook.refresh
+
+    async def breaks(self, *args, **how):
+        if self.oauth_guard_conn_id in errors:
+            # The second is the first to break.
+            await asyncio.sleep(0.1 if self.oauth_guard_conn_id == first.conn_id else 0)
+            raise errors[self.oauth_guard_conn_id]
+        return await real(self, *args, **how)
+
+    monkeypatch.setattr(OAuthGuardHook, "refresh", breaks)
+    with pytest.raises(LeaseLostError, match="the first"):
+        refreshed(first.conn_id, second.conn_id, good.conn_id)
+    # A task's log goes through structlog from Airflow 3.2 on.
+    logged = caplog.text + capsys.readouterr().out
+    for conn_id in errors:
+        assert f"`{conn_id}` could not be refreshed" in logged
+    assert good.credential(store).generation == 2
+
+
+def test_a_lease_from_a_clock_that_was_a_year_ahead_makes_nobody_wait_that_long(connect, store, monkeypatch):
+    guarded, sane = connect(suffix="_ahead"), connect(suffix="_sane")
+    for one, ahead in ((guarded, timedelta(days=365)), (sane, timedelta())):
+        one.enrolled(store)
+        store.credentials.lease(one.conn_id, "another process", timedelta(minutes=2), utcnow() + ahead)
+
+    async def busy(self, *args, **how):
+        return RefreshResult(self.oauth_guard_conn_id, Refreshed.BUSY, "another process is still refreshing it")
+
+    monkeypatch.setattr(OAuthGuardHook, "refresh", busy)
+    with pytest.raises(TaskDeferred) as deferred:
+        refreshed(guarded.conn_id, sane.conn_id)
+    sane_end = sane.credential(store).leased_until
+    assert sane_end <= deferred.value.trigger.moment <= sane_end + timedelta(seconds=1)
+    with pytest.raises(TaskDeferred) as deferred:
+        refreshed(guarded.conn_id)
+    assert deferred.value.trigger.moment <= utcnow() + timedelta(seconds=1)
+
+
+def test_a_lease_from_a_clock_that_was_a_year_ahead_is_taken(connect, store):
+    guarded = connect()
+    guarded.enrolled(store)
+    store.credentials.lease(guarded.conn_id, "its clock is wrong", timedelta(minutes=2), utcnow() + timedelta(days=365))
+    assert refreshed(guarded.conn_id)["outcomes"] == {guarded.conn_id: "renewed"}
