@@ -37,8 +37,6 @@ class Intent:
     """One refresh that was about to be sent."""
 
     id: int
-    generation: int
-    token_fingerprint: str
     opened_at: datetime
     answer: str | None
     """Encrypted, as it was kept."""
@@ -92,9 +90,8 @@ def unsettled(connection: Connection, credential_id: int, generation: int) -> li
         .where(intents.c.credential_id == credential_id, intents.c.generation == generation, _UNSETTLED)
         .order_by(intents.c.id)
     ).mappings()
-    names = ("id", "generation", "token_fingerprint", "opened_at", "answer")
     return [
-        Intent(outcome=Ended(row["outcome"]) if row["outcome"] else None, **{name: row[name] for name in names})
+        Intent(row["id"], row["opened_at"], row["answer"], Ended(row["outcome"]) if row["outcome"] else None)
         for row in rows
     ]
 

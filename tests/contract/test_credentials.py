@@ -15,7 +15,6 @@ from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, LeaseLostError, NotRegisteredError, UnprovenTransitionError
-from airflow_oauth_guard.store.encryption import fingerprint
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.records import Credential, Lease, Tokens
@@ -521,7 +520,6 @@ def test_an_intent_without_an_answer_is_a_lost_answer(store: Store) -> None:
     again = leased(store, owner="worker-2", now=NOW + 2 * TTL)
     [intent] = again.unsettled
     assert (intent.opened_at, intent.answer, intent.outcome) == (NOW, None, None)
-    assert intent.token_fingerprint == fingerprint("crm-refresh-1")
 
 
 def test_a_refresh_that_is_under_way_has_lost_nothing_yet(store: Store) -> None:
