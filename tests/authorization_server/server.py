@@ -37,6 +37,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.http import http_date
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 Json = dict[str, Any]
@@ -447,7 +448,8 @@ def error_in(response: Response) -> str | None:
 
 
 def after(response: Response) -> Response:
-    """Log the request: names of parameters, never their values."""
+    """Log the request: names of parameters, never their values. `Date` goes with the clock that our clients share."""
+    response.headers["Date"] = http_date(time.time() + ledger.clock.signers_offset)
     if "at" in g:
         entry = {
             "at": iso(g.at),

@@ -228,7 +228,7 @@ class Time:
     def by(self, duration: timedelta) -> None:
         """Let time pass."""
         self.passed += duration
-        self._server.advance(duration)
+        self._server.advance(duration, signers_too=True)
 
     def then(self, job: Callable[..., Any], *args: Any) -> Any:
         """What a job returns that runs in a process of its own, at this time."""

@@ -232,6 +232,11 @@ def saying(status: int, body: bytes = b"", **headers: str) -> Answering:
     return say
 
 
+async def limited_and_cut(exchange: Exchange) -> None:
+    """The status says enough; the body does not arrive."""
+    await exchange.send(Whole(429, b"slow down").wire(content_length=4096))
+
+
 def _padded(body: bytes) -> bytes:
     """The same JSON object, and more than anybody should read."""
     return b'{"padding": "' + b"x" * HUGE + b'", ' + body.lstrip()[1:]
@@ -242,6 +247,7 @@ def _compressed(whole: Whole, body: bytes) -> bytes:
 
 
 HTML = b"<!doctype html><title>Sign in to Wi-Fi</title><h1>Welcome</h1>"
+XHTML = b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><title>Sign in to Wi-Fi</title></html>'
 
 ANSWERS: Mapping[str, Answering] = {
     "hang": hang,
@@ -261,8 +267,10 @@ ANSWERS: Mapping[str, Answering] = {
     "502_after": bad_gateway_after,
     "503": saying(503, b"down for maintenance", content_type="text/plain"),
     "429": saying(429, b"slow down", content_type="text/plain"),
+    "429_cut": limited_and_cut,
     "429_retry_after": saying(429, b"slow down", content_type="text/plain", retry_after="1200"),
     "portal_html": saying(200, HTML, content_type="text/html"),
+    "portal_xhtml": saying(200, XHTML, content_type="application/xhtml+xml"),
     "portal_redirect": saying(302, HTML, content_type="text/html", location="http://portal.invalid/login"),
     "redirect_loop": redirect_loop,
     "error_200": saying(200, b'{"ok": false, "error": "token_expired"}'),
