@@ -3,12 +3,15 @@
 The answer may hold the only copy of the next refresh token, and the store may be gone for longer than this task lives.
 The Variable is named after the refresh it answers, so the next run finds it without searching.
 
-Everything goes through asgiref, as Airflow's triggerer wants it; a worker does not mind.
+Everything goes through asgiref, as Airflow's triggerer wants it, but not in the one thread that asgiref shares: a
+process that was forked after that thread had begun would wait for it for ever.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
@@ -29,11 +32,15 @@ def name(conn_id: str, token: str, intent_id: int) -> str:
     return f"oauth_guard_answer_{fingerprint(f'{conn_id} {token} {intent_id}')}"
 
 
+async def _asked(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    return await sync_to_async(call, thread_sensitive=False)(*args, **named)
+
+
 async def put(variable: str, sealed: str) -> None:
     """Keep a sealed answer."""
     from airflow.sdk import Variable
 
-    await sync_to_async(Variable.set)(variable, sealed, DESCRIPTION)
+    await _asked(Variable.set, variable, sealed, DESCRIPTION)
     log.warning("The store is gone; the provider's answer is kept, encrypted, in Variable `%s`", variable)
 
 
@@ -45,7 +52,7 @@ async def look(variable: str) -> str | None:
     """
     from airflow.sdk import Variable
 
-    found: str | None = await sync_to_async(Variable.get)(variable, default=None)
+    found: str | None = await _asked(Variable.get, variable, default=None)
     return found
 
 
@@ -54,4 +61,4 @@ async def clear(variable: str) -> None:
     from airflow.sdk import Variable
 
     if await look(variable) is not None:
-        await sync_to_async(Variable.delete)(variable)
+        await _asked(Variable.delete, variable)

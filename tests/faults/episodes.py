@@ -281,7 +281,7 @@ async def _without_end(flow: Coroutine[Any, Any, T], _seconds: float) -> T:
     return await flow
 
 
-def _as_async(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
+def _as_async(function: Callable[..., T], **_how: Any) -> Callable[..., Coroutine[Any, Any, T]]:
     return lambda *args, **kwargs: in_place(function, *args, **kwargs)
 
 
