@@ -134,7 +134,7 @@ class Refresh:
 
     async def _give_back(self, lease: Lease) -> None:
         try:
-            await to_thread(self.store.credentials.release, lease)
+            await to_its_end(to_thread(self.store.credentials.release, lease))
         except StoreUnavailableError:
             # What came of the refresh must not be hidden by this: the lease runs out by itself.
             log.warning("The lease of `%s` could not be given back", lease.credential.conn_id, exc_info=True)

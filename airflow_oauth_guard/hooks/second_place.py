@@ -3,14 +3,18 @@
 The answer may hold the only copy of the next refresh token, and the store may be gone for longer than this task lives.
 The Variable is named after the refresh it answers, so the next run finds it without searching.
 
-Everything goes through asgiref, as Airflow's triggerer wants it, but not in the one thread that asgiref shares: a
-process that was forked after that thread had begun would wait for it for ever.
+Everything goes through asgiref, as Airflow's triggerer wants it, and one call at a time, as Airflow's connection to its
+supervisor is one. Not in the thread that asgiref shares: a process that was forked after that had begun would wait for it
+for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -33,7 +37,12 @@ def name(conn_id: str, token: str, intent_id: int) -> str:
 
 
 async def _asked(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    return await sync_to_async(call, thread_sensitive=False)(*args, **named)
+    return await sync_to_async(call, thread_sensitive=False, executor=_thread_of(os.getpid()))(*args, **named)
+
+
+@cache
+def _thread_of(_process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="oauth_guard_second_place")
 
 
 async def put(variable: str, sealed: str) -> None:

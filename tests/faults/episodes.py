@@ -101,6 +101,9 @@ KEY = base64.urlsafe_b64encode(b"a key that only tests ever have.").decode()
 TO_ITS_END = 4000
 """More points than any job passes; a job that passes them all never ends."""
 
+DEADLINE = timedelta(seconds=30)
+"""Of one call, as `request_deadline_seconds` has it by default."""
+
 SHORTEST_SLEEP = timedelta(seconds=4)
 
 EXPECTED = (
@@ -597,14 +600,18 @@ class World:
         return replace(answer, received_at=self.clock.ours())
 
     def _nobody_sends_after_the_lease(self, moment: datetime) -> None:
-        """A process that stops between its last look at the lease and the socket cannot be defended against: no store
-        can see it wake. So nobody stops there for longer than the lease; elsewhere they do.
+        """A process that stops between its last look at the clock and the socket cannot be defended against: no store
+        can see it wake. So nobody stops there for longer than the lease leaves for it, which is a call less than it
+        lasts; elsewhere they do.
         """
         for worker in self.living:
-            if worker.lease_until is None or moment <= worker.lease_until - self.clock.off:
+            if worker.lease_until is None:
                 continue
-            while worker.about_to_send and not worker.ended:
+            lease_ends = worker.lease_until - self.clock.off
+            while moment > lease_ends - DEADLINE and worker.about_to_send and not worker.ended:
                 worker.go_on(1)
+            if moment <= lease_ends:
+                continue
             if worker.exchange is not None and not worker.exchange.kept:
                 worker.exchange.overslept = True
 
