@@ -434,7 +434,11 @@ def as_markdown(rows: Iterable[Row]) -> str:
         values = asdict(row)
         provider = values.pop("provider")
         alike.setdefault(tuple(values.items()), []).append(provider)
-    lines = [dict(values) | {"provider": "; ".join(providers)} for values, providers in alike.items()]
+    everybody = len({provider for providers in alike.values() for provider in providers})
+    lines = [
+        dict(values) | {"provider": "every one" if len(providers) == everybody else "; ".join(providers)}
+        for values, providers in alike.items()
+    ]
     names = ["fault", "provider", *(name for name in lines[0] if name not in ("fault", "provider"))] if lines else []
     head = [" | ".join(name.replace("_", " ") for name in names), " | ".join("---" for _ in names)]
     body = [" | ".join(str(line[name]) for name in names) for line in lines]
