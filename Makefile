@@ -3,6 +3,7 @@
 #   make demo              replay the incident in a real Airflow (KEEP=1 leaves the UI up)
 #   make test              all tests                  AIRFLOW=3.1.8 tests against that release
 #   make faults            break everything, and write docs/reliability.md; an hour (PARTS=races: one part)
+#   make truth             measure the readings, and write docs/truth.md; some minutes
 #   make check             what CI runs: format, lint, types, imports, docs tables, tests
 #   make docs              refresh the tables in docs/ that are made from code
 #   make constraints       refresh the pinned versions (needs uv)
@@ -15,7 +16,7 @@ CONSTRAINTS := $(if $(AIRFLOW),constraints-$(AIRFLOW).txt,constraints.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test faults check format docs constraints screenshots clean
+.PHONY: demo test faults truth check format docs constraints screenshots clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
@@ -36,6 +37,9 @@ COVERAGE_FLOOR := 97
 
 faults: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.faults $(PARTS)
+
+truth: $(READY)
+	$(BIN)/python -m tests.truth $(PARTS)
 
 format: $(READY)
 	$(BIN)/ruff format .

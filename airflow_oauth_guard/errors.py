@@ -5,6 +5,7 @@
     OAuthGuardError
     ├── ConfigurationError            somebody has to change a setting
     │   ├── ConnectionFieldError      ... a field of a connection; names the field
+    │   ├── CatalogError              ... a provider's file; names the field
     │   ├── StoreConfigurationError   ... the store's address, key or version
     │   └── NaiveDatetimeError        ... an instant without a time zone
     ├── StoreUnavailableError         the store cannot be reached now; retrying may help
@@ -39,6 +40,19 @@ class ConnectionFieldError(ConfigurationError):
 
     def __reduce__(self) -> tuple[type[ConnectionFieldError], tuple[str, str, str]]:
         return type(self), (self.conn_id, self.field, self.problem)
+
+
+class CatalogError(ConfigurationError):
+    """A provider is not in the catalog, or one field of its file is missing or wrong."""
+
+    def __init__(self, provider: str, field: str, problem: str) -> None:
+        super().__init__(f"Provider `{provider}`: {f'`{field}` ' if field else ''}{problem}")
+        self.provider = provider
+        self.field = field
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[CatalogError], tuple[str, str, str]]:
+        return type(self), (self.provider, self.field, self.problem)
 
 
 class StoreConfigurationError(ConfigurationError):

@@ -29,4 +29,11 @@ def _document() -> dict[str, Any]:
     text = files("airflow_oauth_guard").joinpath("provider.yaml").read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     assert isinstance(document, dict)
+    # Suggestions, not a closed choice: a user's own catalog may hold others.
+    document["x-fields"]["provider"]["schema"]["examples"] = _provider_names()
     return document
+
+
+def _provider_names() -> list[str]:
+    shipped = files("airflow_oauth_guard").joinpath("catalog").joinpath("providers")
+    return sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))

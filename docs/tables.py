@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_oauth_guard.domain.answers import RFC6749_ERRORS, RFC6750_ERRORS
-from airflow_oauth_guard.domain.evidence import Subject, Verdict
+from airflow_oauth_guard.catalog.catalog import Catalog
+from airflow_oauth_guard.domain.evidence import Finding, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import IncidentKind
+from airflow_oauth_guard.domain.investigation import OWNER_OF
 from airflow_oauth_guard.domain.status import TABLE, Status
+from airflow_oauth_guard.domain.vocabulary import RESOURCE_CODES, TOKEN_CODES
 from airflow_oauth_guard.metadata import connection_types, get_provider_info
 
 DOCS = Path(__file__).parent
@@ -42,9 +44,32 @@ def transitions() -> str:
 
 
 def error_codes() -> str:
-    body = [(f"`{code}`", "token URL", finding.value) for code, finding in RFC6749_ERRORS.items()]
-    body += [(f"`{code}`", "probe URL", finding.value) for code, finding in RFC6750_ERRORS.items()]
+    body = [(f"`{rule.code}`", "token URL", rule.finding.value) for rule in TOKEN_CODES]
+    body += [(f"`{rule.code}`", "probe URL", rule.finding.value) for rule in RESOURCE_CODES]
     return rows(("code", "from the", "read as"), body)
+
+
+def findings() -> str:
+    return rows(
+        ("finding", "what it means", "whose job"),
+        [(f"`{f.value}`", f.meaning, OWNER_OF[f].value) for f in Finding if f is not Finding.AMBIGUOUS],
+    )
+
+
+def providers() -> str:
+    catalog = Catalog()
+    body = [
+        (
+            f"`{preset.name}`",
+            f"[{preset.title}]({preset.docs})",
+            ", ".join(f"`{name}`" for name in preset.grants),
+            ", ".join(f"`{name}`" for name in preset.params),
+            "yes" if preset.probe else "no",
+            str(len(preset.refresh_errors) + len(preset.probe_errors)),
+        )
+        for preset in map(catalog.get, catalog.names)
+    ]
+    return rows(("provider", "", "classes", "params", "probe", "error rules"), body)
 
 
 def incidents() -> str:
@@ -88,6 +113,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "statuses": statuses,
     "transitions": transitions,
     "error-codes": error_codes,
+    "findings": findings,
+    "providers": providers,
     "incidents": incidents,
     "configuration": configuration,
     **{f"fields-{conn_type}": (lambda conn_type=conn_type: fields(conn_type)) for conn_type in connection_types()},

@@ -85,6 +85,8 @@ class Airflow:
             "OAUTH_GUARD__REFRESH_SCHEDULE": "@yearly",
             "OAUTH_GUARD__FLAT_LINE_SCHEDULE": "@yearly",
             "OAUTH_GUARD__CONFIRMATION_PAUSE_SECONDS": str(PAUSE_SECONDS),
+            # A proven death waits for hours by default; nobody has them for a demo.
+            "OAUTH_GUARD__EXPIRE_WAIT_SECONDS": "0",
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -14,12 +14,15 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from urllib.request import Request
 from uuid import uuid4
 
 import pytest
+import yaml
 from airflow.sdk import BaseNotifier
 from joserfc.jwk import RSAKey
 from sqlalchemy import text, update
@@ -29,6 +32,7 @@ from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observe
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner
 from airflow_oauth_guard.grants.flow import IssuedTokens
+from airflow_oauth_guard.grants.long_lived_token import SPEAKS_FOR
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.investigation import Patience, look, settle
 from airflow_oauth_guard.hooks.refreshing import RefreshResult
@@ -47,11 +51,14 @@ PAUSE = timedelta(seconds=0.1)
 PATIENCE = Patience(pause=PAUSE, give_up_after=timedelta(seconds=30))
 WHO = Observer("oauth_guard_test", "manual__1", "refresh", -1, 1)
 HOUR = timedelta(hours=1)
+INSTALLATION = "4711"
 TOKEN_PATHS = {
     "/oauth/token",
     "/meta/oauth/access_token",
     "/instagram/refresh_access_token",
     "/threads/refresh_access_token",
+    "/vendor/login",
+    f"/app/installations/{INSTALLATION}/access_tokens",
 }
 
 KEY = RSAKey.generate_key(2048)
@@ -71,39 +78,109 @@ class Recipe:
     """What one class of connection needs at the server, and in its own fields."""
 
     grant_type: str
+    """Empty where it sends none."""
     url: str
-    """The attribute of the server that is its token URL."""
+    """The attribute of the server that is its token URL; empty where it has none."""
     client: dict[str, Any] = field(default_factory=dict)
+    """``{conn_id}`` in these and the fields stands for the connection."""
     fields: dict[str, Any] = field(default_factory=dict)
-    has_client: bool = True
-    """Whether the connection shows a client's id and secret."""
+    shows: tuple[str, ...] = ("login", "password")
+    """What the connection shows of its client."""
     seeds: tuple[str, ...] = ()
+    lifetime: timedelta = HOUR
+    """Of the tokens it gets here."""
+    presets: tuple[str, ...] = ()
+    """Those of :data:`PRESETS` that it names."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it has a token endpoint; else its refresh is a probe."""
+        return bool(self.url)
 
 
-_CLIENT_CREDENTIALS, _JWT_BEARER = "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_SAML2_BEARER = "urn:ietf:params:oauth:grant-type:saml2-bearer"
+_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_PASSWORD = f"{PLANTED}password-of-{{conn_id}}"
+_SUBJECT_TOKEN = f"{PLANTED}subject-token-of-{{conn_id}}"
+_ASSERTION = (
+    base64.urlsafe_b64encode(f"<saml:Assertion>{PLANTED}assertion</saml:Assertion>".encode()).decode().rstrip("=")
+)
 
 RECIPES = {
     "refresh_token": Recipe("refresh_token", "token_url", seeds=("refresh_token", "access_token")),
-    "client_credentials": Recipe(_CLIENT_CREDENTIALS, "token_url", {"grant_types": (_CLIENT_CREDENTIALS,)}),
+    "client_credentials": Recipe("client_credentials", "token_url"),
     "jwt_bearer": Recipe(
         _JWT_BEARER,
         "token_url",
-        {"grant_types": (_JWT_BEARER,), "jwks": JWKS, "client_secret": None},
-        {"private_key": PEM},
-        has_client=False,
+        {"jwks": JWKS, "client_secret": None},
+        {"private_key": PEM, "issuer": "{conn_id}"},
+        shows=(),
     ),
-    "meta_exchange": Recipe(
-        "fb_exchange_token", "meta_url", {"grant_types": ("fb_exchange_token",)}, seeds=("access_token",)
+    "meta_exchange": Recipe("fb_exchange_token", "meta_url", seeds=("access_token",)),
+    "instagram_refresh": Recipe("ig_refresh_token", "instagram_url", shows=(), seeds=("access_token",)),
+    "password": Recipe(
+        "password",
+        "token_url",
+        {"users": {"{conn_id}": _PASSWORD}},
+        {"username": "{conn_id}", "user_password": _PASSWORD},
     ),
-    "instagram_refresh": Recipe(
-        "ig_refresh_token",
-        "instagram_url",
-        {"grant_types": ("ig_refresh_token",)},
-        has_client=False,
-        seeds=("access_token",),
+    "account_credentials": Recipe(
+        "account_credentials",
+        "token_url",
+        {"account_id": "account-of-{conn_id}"},
+        {"account_id": "account-of-{conn_id}"},
     ),
+    "token_exchange": Recipe(
+        _TOKEN_EXCHANGE, "token_url", {"subject_tokens": [_SUBJECT_TOKEN]}, {"subject_token": _SUBJECT_TOKEN}
+    ),
+    "saml2_bearer": Recipe(_SAML2_BEARER, "token_url", {"assertions": [_ASSERTION]}, {"assertion": _ASSERTION}),
+    "github_app": Recipe(
+        "",
+        "installation_url",
+        {"jwks": JWKS, "client_secret": None, "account_id": INSTALLATION},
+        {"private_key": PEM, "provider_params": f"installation_id={INSTALLATION}"},
+        shows=("login",),
+    ),
+    "two_step": Recipe(
+        "",
+        "login_url",
+        {"users": {"{conn_id}": _PASSWORD}},
+        {"provider": "vendor", "username": "{conn_id}", "user_password": _PASSWORD},
+        shows=(),
+        presets=("vendor",),
+    ),
+    "long_lived_token": Recipe("", "", {"access_lifetime": None}, seeds=("access_token",), lifetime=SPEAKS_FOR),
 }
 """By connection class, as in ``provider.yaml``."""
+
+REAL = "https://vendor.example/docs"
+HERE = "{scheme}://127.0.0.1:{port}"
+"""The test server in a preset, which holds https addresses or none; see :meth:`Connector.preset`."""
+_AT_THE_SERVER = {
+    "title": "The vendor",
+    "docs": REAL,
+    "params": {"scheme": {"meaning": "http here", "example": "http"}, "port": {"meaning": "its port", "example": "80"}},
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "vendor": {
+        "grants": {
+            "two_step": {
+                "token_url": f"{HERE}/vendor/login",
+                "body_format": "json",
+                "parameters": {"username": "{username}", "password": "{password}"},
+                "answer": {
+                    "access_token": "data.session.token",
+                    "expires_in": "data.session.ttl_ms",
+                    "expires_in_unit": "milliseconds",
+                },
+                "source": REAL,
+            }
+        },
+        "probe": {"url": f"{HERE}/api/me", "success": {"has": "id"}, "source": REAL},
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +198,8 @@ class Guarded:
     def secrets(self) -> tuple[str, ...]:
         """Everything the connection holds that must be seen nowhere, in every form it is sent in."""
         extra, secret = self.description["extra"], self.description.get("password")
-        held = [extra[name] for name in ("access_token", "refresh_token") if name in extra]
+        names = ("access_token", "refresh_token", "user_password", "subject_token", "assertion")
+        held = [extra[name] for name in names if name in extra]
         if secret:
             held += [secret, base64.b64encode(f"{self.conn_id}:{secret}".encode()).decode()]
         if "private_key" in extra:
@@ -146,8 +224,9 @@ class Guarded:
         return [seen for seen in self.server.requests() if seen.path in TOKEN_PATHS]
 
     def fault(self, kind: str = "status", **details: Any) -> None:
-        """The token endpoint fails for this client until the faults are cleared."""
-        self.server.fault(kind, client_id=self.conn_id, **details)
+        """The token endpoint (the probe, where there is no other) fails for this client until the faults are cleared."""
+        on = None if RECIPES[self.connection_class].asks else "resource"
+        self.server.fault(kind, client_id=self.conn_id, **{"on": on, **details})
 
     def incident(self, store: Store) -> Incident | None:
         return store.incidents.open_about(About.CREDENTIAL, self.conn_id)
@@ -160,6 +239,7 @@ class Connector:
         self._server = server
         self._monkeypatch = monkeypatch
         self._conn_id = conn_id
+        self._catalog: TemporaryDirectory[str] | None = None
 
     def __call__(
         self,
@@ -185,24 +265,55 @@ class Connector:
         """
         recipe, conn_id = RECIPES[connection_class], self._conn_id + suffix
         secret = f"{PLANTED}client-{conn_id}"
-        settings = {"client_secret": secret, "secret_prefix": PLANTED, **recipe.client, **(client or {})}
-        self._server.add_client(conn_id, **settings)
+        settings = {
+            "client_secret": secret,
+            "secret_prefix": PLANTED,
+            "grant_types": (recipe.grant_type or "long_lived",),
+        }
+        self._server.add_client(conn_id, **{**settings, **_for(conn_id, recipe.client), **(client or {})})
         minted = self._server.mint(conn_id, **(mint or {}))
-        extra = {"probe_url": self._server.probe_url, "allow_http": True, **recipe.fields}
-        if connection_class == "jwt_bearer":
-            extra["issuer"] = conn_id
+        extra = {"probe_url": self._server.probe_url, "allow_http": True, **_for(conn_id, recipe.fields)}
         if seeded:
             extra |= {name: getattr(minted, name) for name in recipe.seeds}
+        for preset in recipe.presets:
+            extra |= {"provider_params": self.preset(preset)}
         extra = {name: value for name, value in {**extra, **fields}.items() if value is not None}
+        host = self._token_url(recipe) if token_url is None else token_url
         description = {
             "conn_type": f"oauth_guard_{connection_class}",
-            "host": getattr(self._server, recipe.url) if token_url is None else token_url,
             "extra": extra,
+            **({"host": host} if host else {}),
         }
-        if recipe.has_client:
-            description |= {"login": login or conn_id, "password": secret if password is None else password}
+        given = {"login": login or conn_id, "password": secret if password is None else password}
+        description |= {name: value for name, value in given.items() if name in recipe.shows}
         self.describe(conn_id, description)
         return Guarded(conn_id, connection_class, self._server, minted, description)
+
+    def _token_url(self, recipe: Recipe) -> str:
+        url = getattr(self._server, recipe.url) if recipe.asks else ""
+        return url(INSTALLATION) if callable(url) else str(url)
+
+    def preset(self, name: str, document: dict[str, Any] | None = None) -> str:
+        """Put a provider that is this server into the catalog's own folder; returns the ``provider_params`` for it."""
+        if self._catalog is None:
+            self._catalog = TemporaryDirectory(prefix="oauth_guard_catalog_")
+            self._monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__CATALOG_FOLDER", self._catalog.name)
+        whole = {**_AT_THE_SERVER, **(PRESETS[name] if document is None else document)}
+        (Path(self._catalog.name) / f"{name}.yaml").write_text(yaml.safe_dump(whole))
+        return f"scheme=http, port={urlsplit(self._server.url).port}"
+
+    def sibling(self, guarded: Guarded, suffix: str, **fields: Any) -> Guarded:
+        """One more credential of the same client, for somebody else."""
+        minted = self._server.mint(guarded.conn_id, user=f"user{suffix}")
+        extra = {name: getattr(minted, name) for name in RECIPES[guarded.connection_class].seeds}
+        description = {**guarded.description, "extra": {**guarded.description["extra"], **extra, **fields}}
+        one = Guarded(f"{guarded.conn_id}{suffix}", guarded.connection_class, self._server, minted, description)
+        self.describe(one.conn_id, description)
+        return one
+
+    def close(self) -> None:
+        if self._catalog is not None:
+            self._catalog.cleanup()
 
     def describe(self, conn_id: str, description: dict[str, Any]) -> None:
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(description))
@@ -210,6 +321,15 @@ class Connector:
     def change(self, guarded: Guarded, **fields: Any) -> None:
         """Edit fields of the connection, as a person would."""
         self.describe(guarded.conn_id, {**guarded.description, "extra": {**guarded.description["extra"], **fields}})
+
+
+def _for(conn_id: str, values: Any) -> Any:
+    """The recipe's values, with the connection's name in its place."""
+    if isinstance(values, dict):
+        return {_for(conn_id, name): _for(conn_id, value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_for(conn_id, value) for value in values]
+    return values.replace("{conn_id}", conn_id) if isinstance(values, str) else values
 
 
 def unmask() -> None:

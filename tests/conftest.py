@@ -9,12 +9,14 @@ from __future__ import annotations
 import atexit
 import base64
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +41,33 @@ def set_environment() -> None:
 
 
 set_environment()
+
+AT_HOME = re.compile(r"[\w-]+|[0-9.]+|[0-9a-f:]*:[0-9a-f:]*|(.*\.)?(invalid|example|test)")
+"""Addresses, names without a dot such as this machine's own, and those that RFC 2606 promises nobody has."""
+
+
+@pytest.fixture(autouse=True)
+def nobody_calls_the_real_internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The catalog is full of real addresses: a test that would ask one fails, and asks nothing."""
+    called: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def at_home(host: object, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host or "localhost")
+        if not AT_HOME.fullmatch(name) and name != socket.getfqdn():
+            called.append(name)
+            raise socket.gaierror(socket.EAI_NONAME, f"a test may not call {name}")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", at_home)
+    yield
+    assert not called, f"this test would have called {called}"
+
+
+@pytest.fixture(autouse=True)
+def no_wait_before_an_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proven death waits for hours before the policy `evidence` lets it expire; only the tests of that wait have it."""
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__EXPIRE_WAIT_SECONDS", "0")
 
 
 @pytest.fixture(scope="session")
@@ -86,5 +115,7 @@ def connect(server: AuthorizationServer, client_id: str, monkeypatch: pytest.Mon
     """Makes guarded connections of any class, against the real server."""
     from tests.airflow_parts import Connector, unmask
 
-    yield Connector(server, monkeypatch, client_id)
+    connector = Connector(server, monkeypatch, client_id)
+    yield connector
+    connector.close()
     unmask()

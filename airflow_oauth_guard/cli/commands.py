@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_oauth_guard.cli.output import clear_errors, print_table, read_input
 from airflow_oauth_guard.domain.clock import parse_instant, words
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.incidents import About
-from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError
+from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.grants.settings import DEFAULT_MARGIN
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -21,6 +21,7 @@ from airflow_oauth_guard.metadata import connection_types
 from airflow_oauth_guard.store.records import Enrollment
 
 if TYPE_CHECKING:
+    from airflow_oauth_guard.grants.device_code import Invitation
     from airflow_oauth_guard.store.store import Store
     from airflow_oauth_guard.store.upkeep import Rotation
 
@@ -44,8 +45,8 @@ def main() -> None:
 
 def import_tokens(args: argparse.Namespace) -> None:
     """Read credentials and store their tokens; all or none."""
-    with _clear_errors():
-        enrollments = read_credentials(_read(args.file))
+    with clear_errors():
+        enrollments = read_credentials(read_input(args.file))
         store = _store()
         for enrollment in enrollments:
             stored = store.credentials.import_tokens(
@@ -54,25 +55,35 @@ def import_tokens(args: argparse.Namespace) -> None:
             print(f"{stored.conn_id}: generation {stored.generation}, {stored.status.value}")  # noqa: T201
 
 
+def connect(args: argparse.Namespace) -> None:
+    """Connect a credential by the device flow."""
+    from airflow_oauth_guard.hooks.connecting import connect_device
+    from airflow_oauth_guard.hooks.registry import get_hook
+
+    def invite(invitation: Invitation) -> None:
+        print(f"Open {invitation.verification_uri} and enter the code {invitation.user_code}")  # noqa: T201
+        print(f"Waiting for {words(invitation.expires_in)} at the most ...", flush=True)  # noqa: T201
+
+    with clear_errors():
+        store, hook = _store(), get_hook(args.conn_id)
+        connected = hook.run(connect_device(hook, store, Observer(task_id="airflow oauth-guard connect"), invite))
+        print(f"{connected.conn_id}: generation {connected.generation}, {connected.status.value}")  # noqa: T201
+
+
 def status(args: argparse.Namespace) -> None:
     """Print the roster."""
-    with _clear_errors():
+    with clear_errors():
         rows = roster(_store())
         if args.json:
             print(json.dumps(rows, indent=2))  # noqa: T201
             return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("credential", "class", "status", "life left", "what is open", "evidence")
-        for row in rows:
-            table.add_row(*(str(row[key] or "") for key in ROSTER_KEYS))
-        Console().print(table)
+        columns = ("credential", "class", "status", "life left", "what is open", "evidence")
+        print_table(columns, [tuple(str(row[key] or "") for key in ROSTER_KEYS) for row in rows])
 
 
 def rotate_key(_args: argparse.Namespace) -> None:
     """Encrypt everything with the newest key, and say whether the older ones are needed still."""
-    with _clear_errors():
+    with clear_errors():
         rotation = _store().upkeep.rotate_key()
         print(f"Encrypted anew: {rotation.encrypted_anew}. Under the newest key already: {rotation.up_to_date}.")  # noqa: T201
         for name in rotation.unreadable:
@@ -110,7 +121,7 @@ def purge(args: argparse.Namespace) -> None:
     """Delete history that has had its time, or count it."""
     from airflow_oauth_guard.operators.purge import configured_retention
 
-    with _clear_errors():
+    with clear_errors():
         went = _store().upkeep.purge(configured_retention(), utcnow(), dry_run=args.dry_run)
         for table, count in went.items():
             print(f"{table}: {count} {'would go' if args.dry_run else 'deleted'}")  # noqa: T201
@@ -118,7 +129,7 @@ def purge(args: argparse.Namespace) -> None:
 
 def revert(args: argparse.Namespace) -> None:
     """Bring the tokens before back."""
-    with _clear_errors():
+    with clear_errors():
         who = Observer(task_id="airflow oauth-guard revert")
         reverted = _store().credentials.revert(args.conn_id, utcnow(), who)
         print(f"{reverted.conn_id}: generation {reverted.generation}, {reverted.status.value}; asked at the next cycle")  # noqa: T201
@@ -149,13 +160,6 @@ def roster(store: Store) -> list[dict[str, Any]]:
 
 
 _KEYS = frozenset({"conn_id", "connection_class", "access_token", "refresh_token", "expires_at"})
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"The input is not UTF-8 text (byte {error.start}).") from None
 
 
 def read_credentials(text: str) -> list[Enrollment]:
@@ -213,15 +217,3 @@ def _store() -> Store:
     # Outside a task Airflow looks a connection up in its own database only for a process that says it is a server.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     return get_store()
-
-
-class _clear_errors:  # noqa: N801 - reads as a statement
-    """One line on standard error and exit code 1, instead of a traceback, for what we can name."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (OAuthGuardError, OSError)):
-            print(f"airflow oauth-guard: {error}", file=sys.stderr)  # noqa: T201
-            raise SystemExit(1) from None

@@ -11,7 +11,35 @@ ARG_JSON = Arg(("--json",), action="store_true", help="Print JSON instead of a t
 ARG_CONN_ID = Arg(("conn_id",), help="The credential's connection id.")
 ARG_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Delete nothing; only count what would go.")
 
+ARG_ANSWERS = Arg(
+    ("file",), nargs="?", default="-", help="A file with one answer or many, or - for standard input (the default)."
+)
+ARG_CALL = Arg(
+    ("--call",), choices=("refresh", "probe"), default="refresh", help="What was asked, where the input does not say."
+)
+ARG_PROVIDER = Arg(("--provider",), help="Who answered, where the input does not say; see `providers`.")
+ARG_GRANT_CLASS = Arg(("--grant-class",), help="The connection class, where the input does not say.")
+ARG_ONE_PROVIDER = Arg(("provider",), nargs="?", help="Show all that is known of this one.")
+
 COMMANDS = (
+    ActionCommand(
+        name="explain",
+        help="Say what an OAuth answer means, and whose job it is.",
+        description=(
+            "Reads one answer as it came over the wire (curl -i), one as a JSON object, or JSON lines with `call` (refresh or "
+            "probe), `http_status`, `headers`, `body` and, if known, `provider` and `grant_class`. Prints the finding, what "
+            "it is about, the rule, a sentence, whose job it is, and whether this answer alone would let the guard "
+            "declare a death (it hardly ever would)."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.explain.explain_answers"),
+        args=(ARG_ANSWERS, ARG_CALL, ARG_PROVIDER, ARG_GRANT_CLASS, ARG_JSON),
+    ),
+    ActionCommand(
+        name="providers",
+        help="List the providers of the catalog, or what is known of one and from where.",
+        func=lazy_load_command("airflow_oauth_guard.cli.explain.providers"),
+        args=(ARG_ONE_PROVIDER,),
+    ),
     ActionCommand(
         name="import",
         help="Put tokens into the store.",
@@ -22,6 +50,17 @@ COMMANDS = (
         ),
         func=lazy_load_command("airflow_oauth_guard.cli.commands.import_tokens"),
         args=(ARG_FILE,),
+    ),
+    ActionCommand(
+        name="connect",
+        help="Connect a credential by a person's approval on another device.",
+        description=(
+            "For connections of type oauth_guard_refresh_token whose provider offers the device flow (RFC 8628): shows an "
+            "address and a code, waits until somebody has approved there, and stores the tokens as the credential's next "
+            "generation. Nothing is printed that opens a door."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.commands.connect"),
+        args=(ARG_CONN_ID,),
     ),
     ActionCommand(
         name="status",

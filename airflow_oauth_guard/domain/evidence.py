@@ -37,6 +37,24 @@ class Finding(str, Enum):
     """No answer says it: a refresh may have spent its token, and what it brought did not reach us."""
     UNKNOWN = "unknown"
 
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
+
+
+_MEANINGS: Mapping[Finding, str] = {
+    Finding.LIVE: "what was asked about is alive",
+    Finding.GRANT_DEAD: "the stored grant is expired, revoked or unknown; a person has to reconnect if that is proven",
+    Finding.ACCESS_TOKEN_DEAD: "the access token is expired, revoked or unknown; the next refresh may cure it",
+    Finding.REQUEST_MALFORMED: "our request is wrong, so the token was not judged",
+    Finding.CLIENT_MISCONFIGURED: "our app is refused, so the token was not judged",
+    Finding.SCOPE_INSUFFICIENT: "a permission is missing; the token itself is fine",
+    Finding.RATE_LIMITED: "asked too often; wait",
+    Finding.PROVIDER_OUTAGE: "the provider failed; nothing is known about the token",
+    Finding.ACCOUNT_ACTION: "the account's owner or admin has to do something there",
+    Finding.AMBIGUOUS: "a refresh may have spent its token without our getting the next",
+    Finding.UNKNOWN: "it decides nothing; look before you act",
+}
 
 TRANSIENT = frozenset({Finding.RATE_LIMITED, Finding.PROVIDER_OUTAGE})
 """Findings that time alone may cure."""
@@ -58,6 +76,10 @@ class Kind(str, Enum):
     PROBE = "probe"
     CONTROL = "control"
     """The bogus-token control: our own request with a token that cannot exist."""
+    CLASS_CHECK = "class_check"
+    """A refresh in the form that the catalog declares for the provider, which is not the form the connection asks for."""
+    INTROSPECTION = "introspection"
+    """What the provider itself says of a token when asked about it (RFC 7662)."""
     CONCLUSION = "conclusion"
     """Rests on other evidence, which it names."""
     PERSON = "person"

@@ -13,6 +13,7 @@ RENOTIFY_AFTER = timedelta(hours=24)
 
 class About(str, Enum):
     CREDENTIAL = "credential"
+    CLIENT = "client"
     SOURCE = "source"
 
 
@@ -29,6 +30,7 @@ class IncidentKind(str, Enum):
     PROVIDER_OUTAGE = "provider_outage"
     UNKNOWN = "unknown"
     MISCONFIGURED = "misconfigured"
+    CLIENT_FAILING = "client_failing"
     FALSE_EXPIRY = "false_expiry"
     LATE = "late"
     FLAT = "flat"
@@ -50,6 +52,7 @@ _HEADLINES: Mapping[IncidentKind, str] = {
     IncidentKind.PROVIDER_OUTAGE: "the provider is failing",
     IncidentKind.UNKNOWN: "refreshing fails and the evidence does not say why",
     IncidentKind.MISCONFIGURED: "its connection cannot be used as it is",
+    IncidentKind.CLIENT_FAILING: "most credentials of one client fail together",
     IncidentKind.FALSE_EXPIRY: "it was set expired and turned out alive",
     IncidentKind.LATE: "no run within its window",
     IncidentKind.FLAT: "runs, but no rows within its window",
@@ -85,6 +88,13 @@ class Incident:
         if self.kind in TIME_MAY_CURE and self.escalates_at is not None:
             return now >= self.escalates_at
         return True
+
+    @property
+    def speaks_for_itself(self) -> bool:
+        """False for one credential of a client that fails as a whole: the client's own incident, while it is open, speaks for
+        all of them.
+        """
+        return not (self.kind is IncidentKind.CLIENT_FAILING and self.about is About.CREDENTIAL)
 
     def is_to_be_told(self, now: datetime) -> bool:
         """Whether an alert goes out now: somebody is needed and was not told lately."""

@@ -7,7 +7,7 @@ restarted task continue alike, and every conclusion names the evidence it rests 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -22,15 +22,30 @@ SIBLING_WINDOW = timedelta(days=7)
 """How long a success of another credential of the same client vouches for a request's form."""
 
 
-SAID_WITH_A_CODE = frozenset({"error_code", "undecided_code", "not_about_the_grant"})
+SAID_WITH_A_CODE = frozenset(
+    {
+        "error_code",
+        "provider_code",
+        "provider_status",
+        "words",
+        "undecided_code",
+        "not_about_the_grant",
+        "no_grant_of_its_own",
+    }
+)
 """Readings of an error that the provider put in words."""
+
+DOCUMENTED = frozenset({"error_code", "provider_code"})
+"""Readings of a code whose meaning the protocol or the provider documents. Words that read like a death prove none."""
 
 
 class Step(str, Enum):
     """What to look at next."""
 
     PROBE = "probe"
+    INTROSPECT = "introspect"
     CONTROL = "control"
+    CLASS_CHECK = "class_check"
     REFRESH = "refresh"
     WAIT = "wait"
 
@@ -43,6 +58,33 @@ class Owner(str, Enum):
     APP = "the owner of the OAuth app at the provider"
     ACCOUNT = "the owner of the account at the provider"
     PERSON = "a person; the evidence does not decide"
+
+
+CONTROLS_PER_DAY = 3
+"""The budget of bogus-token controls of one client: a made-up token is a failed login to whoever counts them."""
+
+SIBLINGS_WITHIN = timedelta(hours=6)
+"""Failures of one client's credentials that began within this time of each other began together."""
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """How the other credentials of the same client are doing since this one began to fail."""
+
+    failing: int = 0
+    """Those that fail alike."""
+    working: int = 0
+    """Those that were refreshed."""
+    names: tuple[str, ...] = ()
+    """Some of those that fail."""
+
+    @property
+    def fail_together(self) -> bool:
+        """Several at once, and most of them: grants die one by one, clients and providers for all."""
+        return self.failing >= 2 and self.failing >= self.working
+
+
+ALONE = Siblings()
 
 
 @dataclass(frozen=True)
@@ -65,9 +107,33 @@ class Case:
     pause: timedelta
     """How long to wait before a second look counts."""
     give_up_at: datetime
+    has_introspection: bool = False
+    may_control: bool = True
+    """Whether this client's budget of controls is not spent: made-up tokens must not lock anybody out."""
+    declared: str = ""
+    """How the form that the catalog declares for this provider differs from ours; empty where it does not."""
+    probe_worked: bool = False
+    """The baseline: this very probe was answered before, for this credential or lately for a sibling."""
+    siblings: Siblings = ALONE
 
     def of(self, kind: Kind) -> list[Evidence]:
         return [item for item in self.evidence if item.kind is kind]
+
+
+OWNER_OF: Mapping[Finding, Owner] = {
+    Finding.LIVE: Owner.NOBODY,
+    Finding.GRANT_DEAD: Owner.ACCOUNT,
+    Finding.ACCESS_TOKEN_DEAD: Owner.NOBODY,
+    Finding.REQUEST_MALFORMED: Owner.CODE,
+    Finding.CLIENT_MISCONFIGURED: Owner.APP,
+    Finding.SCOPE_INSUFFICIENT: Owner.CODE,
+    Finding.RATE_LIMITED: Owner.NOBODY,
+    Finding.PROVIDER_OUTAGE: Owner.NOBODY,
+    Finding.ACCOUNT_ACTION: Owner.ACCOUNT,
+    Finding.AMBIGUOUS: Owner.PERSON,
+    Finding.UNKNOWN: Owner.PERSON,
+}
+"""Whose job it is, as far as one answer tells. A dead access token is nobody's: the next refresh cures it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +151,8 @@ class Conclusion:
     access_token_rests_on: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
     """The conditions of a proven death that are not met."""
+    shared: bool = False
+    """It is about the client, and one alarm speaks for all its credentials."""
 
 
 def next_step(case: Case, now: datetime) -> Step | Conclusion:
@@ -95,13 +163,17 @@ def next_step(case: Case, now: datetime) -> Step | Conclusion:
         return conclude(case)
     if case.has_probe and not probes:
         return Step.PROBE
-    rejected_once = len(probes) == 1 and probes[0].finding is Finding.ACCESS_TOKEN_DEAD
+    rejected_once = len(probes) == 1 and _rejects(probes[0], case)
     if latest.finding in TRANSIENT or case.lost_answer:
         # The provider judged nothing, or what it judges now may be a token that it has replaced: asking it again is the
         # next cycle's work, which knows when that is safe.
         return _after_pause(probes[0], case, now, Step.PROBE) if rejected_once else conclude(case)
-    if case.sends_token and not controls:
+    if case.has_introspection and not case.of(Kind.INTROSPECTION):
+        return Step.INTROSPECT
+    if case.sends_token and not controls and case.may_control:
         return Step.CONTROL
+    if case.declared and not case.shape_proven and not case.of(Kind.CLASS_CHECK):
+        return Step.CLASS_CHECK
     if rejected_once:
         return _after_pause(probes[0], case, now, Step.PROBE)
     if len(refreshes) == 1:
@@ -127,19 +199,44 @@ def conclude(case: Case) -> Conclusion:
         access_token=access_token,
         access_token_rests_on=token_proof,
         missing=missing,
+        shared=subject is Subject.CLIENT and case.siblings.fail_together,
     )
 
 
 def _access_token(case: Case) -> tuple[Verdict, tuple[int, ...]]:
-    """Dead only by two token-specific rejections with a pause between them and no sign of life since."""
+    """Dead only by two token-specific rejections with a pause between them and no sign of life since, or by the
+    provider's own word.
+    """
     probes = [probe for probe in case.of(Kind.PROBE) if probe.generation == case.generation]
     if probes and probes[-1].verdict is Verdict.LIVE:
         return Verdict.LIVE, ()
     last_live = max((i for i, probe in enumerate(probes) if probe.verdict is Verdict.LIVE), default=-1)
-    rejections = [probe for probe in probes[last_live + 1 :] if probe.finding is Finding.ACCESS_TOKEN_DEAD]
+    rejections = [probe for probe in probes[last_live + 1 :] if _rejects(probe, case)]
+    inactive = [item for item in case.of(Kind.INTROSPECTION) if item.finding is Finding.ACCESS_TOKEN_DEAD]
+    if inactive and inactive[-1].generation == case.generation and last_live < 0:
+        return Verdict.DEAD, tuple(item.id for item in inactive if item.id is not None)
     if len(rejections) >= 2 and rejections[-1].observed_at - rejections[0].observed_at >= case.pause:
         return Verdict.DEAD, tuple(item.id for item in rejections if item.id is not None)
     return Verdict.OPEN, ()
+
+
+def _rejects(probe: Evidence, case: Case) -> bool:
+    """Whether this probe says that the token is the reason: by a documented code, or by a plain 401 to a probe that used to
+    be answered.
+    """
+    baseline = case.probe_worked and probe.http_status == UNAUTHORIZED and probe.reading.rule in UNSPECIFIC
+    # What ends the grant, such as an app that was removed, ends its access token.
+    documented = _is_documented(probe, Finding.ACCESS_TOKEN_DEAD) or _is_documented(probe, Finding.GRANT_DEAD)
+    return documented or baseline
+
+
+UNAUTHORIZED = 401
+UNSPECIFIC = frozenset({"bare_401", "words", "undecided_code", "provider_status"})
+"""Readings of a 401 that does not give a documented reason: about the token in two cases of three."""
+
+
+def _is_documented(evidence: Evidence, finding: Finding) -> bool:
+    return evidence.finding is finding and evidence.reading.rule in DOCUMENTED
 
 
 def _access_token_clause(case: Case, verdict: Verdict) -> str:
@@ -187,7 +284,29 @@ def _about_the_grant(case: Case) -> _Judgement:
             f"The provider could not be asked ({said}{wait}); nothing is known against this credential.",
             *(Owner.NOBODY, ()),
         )
-    return _by_control(case, latest) or _by_four_conditions(case, latest)
+    return _by_siblings(case, latest) or _by_control(case, latest) or _by_four_conditions(case, latest)
+
+
+def _by_siblings(case: Case, latest: Evidence) -> _Judgement | None:
+    """Several credentials of one client that fail alike point at what they share."""
+    if not case.siblings.fail_together:
+        return None
+    others = case.siblings
+    names = ", ".join(f"`{name}`" for name in others.names) + (" …" if others.failing > len(others.names) else "")
+    if latest.subject is Subject.PROVIDER:
+        return (
+            *(Finding.PROVIDER_OUTAGE, Subject.PROVIDER, Verdict.OPEN),
+            f"What answers is not the provider's token endpoint ({latest.sentence()}), also for {names}.",
+            *(Owner.NOBODY, ()),
+        )
+    return (
+        *(Finding.CLIENT_MISCONFIGURED, Subject.CLIENT, Verdict.OPEN),
+        (
+            f"{others.failing + 1} credentials of this client began to fail alike within {words(SIBLINGS_WITHIN)} "
+            f"({latest.sentence()}), which points at the app or the provider, not at each grant: {names}."
+        ),
+        *(Owner.APP, ("most credentials of this client fail together",)),
+    )
 
 
 def _by_control(case: Case, latest: Evidence) -> _Judgement | None:
@@ -205,11 +324,16 @@ def _by_control(case: Case, latest: Evidence) -> _Judgement | None:
     if same and latest.finding is not Finding.GRANT_DEAD and not worked_before:
         fields = ", ".join(latest.shape.parameters) if latest.shape else "unknown"
         sent = f"grant_type `{latest.shape.grant_type}`, parameters {fields}" if latest.shape else "unknown"
+        check = (
+            f"The catalog declares another form: {case.declared}"
+            if case.declared
+            else ("Check that the connection's type is the class this provider wants")
+        )
         return (
             *(Finding.REQUEST_MALFORMED, Subject.REQUEST, Verdict.DEAD),
             (
                 f"Our request is wrong: a made-up token earned the same answer ({said}), so the grant was never "
-                f"looked at. Sent: {sent}. Check that the connection's type is the class this provider wants."
+                f"looked at. Sent: {sent}. {check}."
             ),
             *(Owner.CODE, ()),
         )
@@ -240,8 +364,11 @@ def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
     if not case.sends_token:
         return (
             *(Finding.UNKNOWN, Subject.CLIENT, Verdict.OPEN),
-            f"The provider rejects our own assertion or settings ({said}); this class has no grant that could die.",
-            *(Owner.CODE, ("this class has no grant of its own",)),
+            (
+                f"The provider rejects what this connection logs in with ({said}). Nothing is stored that could be proven "
+                "dead: check the connection's own fields, and change the password there if it was changed elsewhere."
+            ),
+            *(Owner.ACCOUNT, ("this class has no grant of its own",)),
         )
     missing = tuple(_missing(case))
     if missing:
@@ -262,12 +389,17 @@ def _by_four_conditions(case: Case, latest: Evidence) -> _Judgement:
 
 def _missing(case: Case) -> list[str]:
     refreshes = case.of(Kind.REFRESH)
-    latest, missing = refreshes[-1], []
+    latest = refreshes[-1]
+    missing: list[str] = []
+    if not _is_documented(latest, Finding.GRANT_DEAD):
+        missing.append("the provider's words sound like it, but no code that it documents says so")
     controls = _controls_of(case, latest)
     if not (case.shape_proven or _told_apart(latest, controls)):
         same = any(control.answer_id == latest.answer_id for control in controls)
         made_up = "a made-up token earned the same answer" if same else "no control told the two apart"
         missing.append(f"this form of request has never succeeded for this client, and {made_up}")
+    if any(item.finding is Finding.LIVE and item.subject is Subject.GRANT for item in case.of(Kind.INTROSPECTION)):
+        missing.append("the provider says of the token, when asked, that it is active")
     if latest.generation != case.generation:
         missing.append(f"generation {latest.generation} was sent, but {case.generation} is the newest")
     agreeing = [item for item in refreshes if item.answer_id == latest.answer_id and item.generation == case.generation]
@@ -293,7 +425,27 @@ def _controls_of(case: Case, latest: Evidence) -> list[Evidence]:
 
 def _told_apart(latest: Evidence, controls: Sequence[Evidence]) -> bool:
     """Both were judged as grants, and differently: then ours was looked at."""
-    return any(control.finding is Finding.GRANT_DEAD and control.answer_id != latest.answer_id for control in controls)
+    return any(
+        _is_documented(control, Finding.GRANT_DEAD) and control.answer_id != latest.answer_id for control in controls
+    )
+
+
+def suffices(alone: Evidence, now: datetime) -> bool:
+    """Whether one answer alone would let the guard declare a death, were all the rest in the best order."""
+    case = Case(
+        evidence=[alone],
+        generation=alone.generation,
+        has_probe=True,
+        sends_token=True,
+        shape_proven=True,
+        lost_answer=False,
+        pause=timedelta(seconds=1),
+        give_up_at=now,
+        probe_worked=True,
+    )
+    if alone.kind is Kind.PROBE:
+        return _access_token(case)[0] is Verdict.DEAD
+    return conclude(case).verdict is Verdict.DEAD
 
 
 def signature(failed: Evidence) -> str:

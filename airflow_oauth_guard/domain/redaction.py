@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from airflow_oauth_guard.domain.answers import read_body, tells
+
 BODY_LIMIT = 2_000
 """Characters of a body kept as evidence; an error body is a few hundred."""
 
@@ -64,14 +66,15 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def redact_body(body: bytes, secrets: Iterable[str]) -> str:
-    """The body as evidence keeps it."""
+    """The body as evidence keeps it: of JSON, XML and query strings only what explains, as JSON."""
     known = tuple(secrets)
+    read = read_body(body)
     text = body.decode("utf-8", errors="replace").strip()
-    try:
-        text = json.dumps(_telling(json.loads(text), known), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        # Not JSON, cut off, or a bomb. Broken JSON cannot be told apart by keys, so it is not kept at all.
-        text = f"<{len(body)} bytes of broken JSON>" if text[:1] in ("{", "[") else text
+    if read.content is not None:
+        text = json.dumps(_telling(read.content, known), ensure_ascii=False)
+    elif text[:1] in ("{", "["):
+        # Broken JSON cannot be told apart by keys, so it is not kept at all.
+        text = f"<{len(body)} bytes of broken JSON>"
     # Cut after redacting: half of a secret would not be known as one.
     return redact_text(text, known)[:BODY_LIMIT]
 
@@ -101,6 +104,6 @@ def _telling(value: Any, secrets: tuple[str, ...], key: str = "") -> Any:
         return [_telling(inner, secrets, key) for inner in value[:20]]
     if value is None or isinstance(value, bool):
         return value
-    if key in TELLING_KEYS:
+    if key in TELLING_KEYS or tells(key):
         return redact_text(value, secrets) if isinstance(value, str) else value
     return f"<{type(value).__name__}>"

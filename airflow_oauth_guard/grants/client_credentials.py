@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from airflow_oauth_guard.domain.evidence import Finding
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.token_request import post_token_request
+from airflow_oauth_guard.grants.settings import CLIENT_FIELDS, COMMON_FIELDS
+from airflow_oauth_guard.grants.token_request import token_request
 
 
 class ClientCredentialsGrant(Grant):
@@ -13,16 +15,11 @@ class ClientCredentialsGrant(Grant):
 
     connection_class = "client_credentials"
     grant_type = "client_credentials"
-    fields = frozenset(
-        {
-            *("token_url", "client_id", "client_secret", "client_auth", "private_key", "key_id", "algorithm"),
-            *("audience", "scopes", "body_format"),
-            *("probe_url", "probe_method", "refresh_margin", "alert_route", "allow_http"),
-        }
-    )
+    rejected_means = Finding.CLIENT_MISCONFIGURED
+    fields = COMMON_FIELDS | CLIENT_FIELDS
     required = ("token_url", "client_id")
 
     def request(self, token: str, now: datetime) -> HttpRequest:
-        return post_token_request(
+        return token_request(
             self.settings, {"grant_type": self.grant_type, "scope": " ".join(self.settings.scopes)}, now
         )

@@ -6,11 +6,13 @@ and "Refresh Long-Lived Tokens", developers.facebook.com/docs/threads/get-starte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest, shape_of
-from airflow_oauth_guard.grants.meta import GRAPH_API_ERRORS, GRAPH_API_PROBE_ERRORS
+from airflow_oauth_guard.grants.settings import COMMON_FIELDS, GRANT_FIELDS, INSTAGRAM_PRODUCTS
 
 GRANT_TYPES = {"instagram": "ig_refresh_token", "threads": "th_refresh_token"}
 
@@ -21,19 +23,16 @@ class InstagramRefreshGrant(Grant):
     connection_class = "instagram_refresh"
     sends = "access_token"
     needs_live_token = True
-    vocabulary = GRAPH_API_ERRORS
-    probe_vocabulary = GRAPH_API_PROBE_ERRORS
-    fields = frozenset(
-        {
-            *("token_url", "product", "access_token"),
-            *("probe_url", "probe_method", "refresh_margin", "expire_policy", "alert_route", "allow_http"),
-        }
-    )
+    fields = (COMMON_FIELDS | GRANT_FIELDS | {"product"}) - {"scopes", "body_format"}
     required = ("token_url",)
+
+    @classmethod
+    def own_provider(cls, fields: Mapping[str, Any]) -> str:
+        return str(fields.get("product") or INSTAGRAM_PRODUCTS[0])
 
     @property
     def grant_type(self) -> str:
-        return GRANT_TYPES[self.settings.product]
+        return GRANT_TYPES.get(self.settings.facts.provider) or GRANT_TYPES[self.settings.product]
 
     def request(self, token: str, now: datetime) -> HttpRequest:
         parameters = {"grant_type": self.grant_type, "access_token": token}

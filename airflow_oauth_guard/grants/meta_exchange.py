@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.meta import GRAPH_API_ERRORS, GRAPH_API_PROBE_ERRORS
-from airflow_oauth_guard.grants.token_request import post_token_request
+from airflow_oauth_guard.grants.settings import COMMON_FIELDS, GRANT_FIELDS
+from airflow_oauth_guard.grants.token_request import token_request
 
 
 class MetaExchangeGrant(Grant):
@@ -19,18 +19,12 @@ class MetaExchangeGrant(Grant):
     grant_type = "fb_exchange_token"
     sends = "access_token"
     needs_live_token = True
-    vocabulary = GRAPH_API_ERRORS
-    probe_vocabulary = GRAPH_API_PROBE_ERRORS
-    fields = frozenset(
-        {
-            *("token_url", "client_id", "client_secret", "access_token"),
-            *("probe_url", "probe_method", "refresh_margin", "expire_policy", "alert_route", "allow_http"),
-        }
-    )
+    provider = "facebook"
+    fields = (COMMON_FIELDS | GRANT_FIELDS | {"client_id", "client_secret"}) - {"scopes", "body_format"}
     required = ("token_url", "client_id", "client_secret")
 
     def request(self, token: str, now: datetime) -> HttpRequest:
-        return post_token_request(
+        return token_request(
             self.settings,
             {
                 "grant_type": self.grant_type,

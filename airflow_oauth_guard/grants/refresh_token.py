@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.token_request import post_token_request
+from airflow_oauth_guard.grants.settings import CLIENT_FIELDS, COMMON_FIELDS, GRANT_FIELDS
+from airflow_oauth_guard.grants.token_request import token_request
 
 
 class RefreshTokenGrant(Grant):
@@ -17,13 +18,7 @@ class RefreshTokenGrant(Grant):
     connection_class = "refresh_token"
     grant_type = "refresh_token"
     sends = "refresh_token"
-    fields = frozenset(
-        {
-            *("token_url", "client_id", "client_secret", "client_auth", "private_key", "key_id", "algorithm"),
-            *("audience", "scopes", "body_format", "rotation", "rotation_grace", "refresh_token", "access_token"),
-            *("probe_url", "probe_method", "refresh_margin", "expire_policy", "alert_route", "allow_http"),
-        }
-    )
+    fields = COMMON_FIELDS | CLIENT_FIELDS | GRANT_FIELDS | {"rotation", "rotation_grace", "refresh_token"}
     required = ("token_url", "client_id")
 
     @property
@@ -31,7 +26,7 @@ class RefreshTokenGrant(Grant):
         return self.settings.rotation
 
     def request(self, token: str, now: datetime) -> HttpRequest:
-        return post_token_request(
+        return token_request(
             self.settings,
             {
                 "grant_type": self.grant_type,

@@ -6,23 +6,25 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
+from airflow_oauth_guard.catalog.presetting import PARAMS, with_preset
 from airflow_oauth_guard.domain.answers import (
     Answer,
     HttpAnswer,
     answer_id,
-    read_probe_answer,
     retry_after,
 )
 from airflow_oauth_guard.domain.clock import clock_skew
-from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Verdict
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.reading import read_introspection_answer, read_probe_answer
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import (
@@ -32,9 +34,10 @@ from airflow_oauth_guard.errors import (
     StoreUnavailableError,
 )
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
+from airflow_oauth_guard.grants.introspection import introspection_request
 from airflow_oauth_guard.grants.probe import probe_request
-from airflow_oauth_guard.grants.settings import GrantSettings, read_settings
-from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.grants.settings import THE_PROTOCOL, GrantSettings, read_settings
+from airflow_oauth_guard.hooks.config import duration, get_catalog, get_store
 from airflow_oauth_guard.hooks.forms import form_widgets, ui_field_behaviour
 from airflow_oauth_guard.hooks.refreshing import Refresh, RefreshResult
 from airflow_oauth_guard.hooks.transport import send, utcnow
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     import requests
     from airflow.sdk import Connection
 
+    from airflow_oauth_guard.catalog.preset import Preset
     from airflow_oauth_guard.store.store import Store
 
 Result = TypeVar("Result")
@@ -103,14 +107,54 @@ class OAuthGuardHook(BaseHook):
             ConnectionFieldError: If a field of the connection is missing or wrong.
         """
         if self._grant is None:
-            settings = read_settings(
-                self.oauth_guard_conn_id,
-                _fields(self.connection),
-                known=self.grant_class.fields,
-                required=self.grant_class.required,
-            )
-            self._grant = self.grant_class(settings)
+            self._grant = self._read_grant(self.named_preset, self._fields(), preset_first=False)
         return self._grant
+
+    @property
+    def named_preset(self) -> Preset | None:
+        """What the catalog knows about the provider that the connection names, or that its class belongs to.
+
+        Raises:
+            CatalogError: If it names one that is not in the catalog.
+        """
+        fields = _fields(self.connection)
+        name = fields.get("provider") or self.grant_class.own_provider(fields)
+        return get_catalog().get(str(name)) if name else None
+
+    def grant_of(self, preset: Preset, params: Mapping[str, str] | None) -> Grant:
+        """The grant of this class as a preset declares it, whatever the connection says beside it.
+
+        Args:
+            params: Of the provider's addresses; None to take those the connection names.
+
+        Raises:
+            ConnectionFieldError: If the connection lacks what that takes.
+        """
+        known = self.grant_class.fields
+        fields = {name: value for name, value in self._fields().items() if name in known}
+        given = {} if params is None else {PARAMS: params}
+        return self._read_grant(preset, fields | given, preset_first=True)
+
+    def _read_grant(self, preset: Preset | None, fields: Mapping[str, Any], *, preset_first: bool) -> Grant:
+        facts = THE_PROTOCOL
+        if preset is not None:
+            fields, facts = with_preset(
+                *(self.oauth_guard_conn_id, self.grant_class.connection_class, fields, preset),
+                known=self.grant_class.fields,
+                preset_first=preset_first,
+            )
+        settings = read_settings(
+            self.oauth_guard_conn_id,
+            fields,
+            known=self.grant_class.fields,
+            required=self.grant_class.required,
+            facts=facts,
+        )
+        return self.grant_class(settings)
+
+    def _fields(self) -> dict[str, Any]:
+        fields = _fields(self.connection)
+        return fields | _from_files(self.oauth_guard_conn_id, fields, self.grant_class.fields)
 
     @property
     def settings(self) -> GrantSettings:
@@ -196,7 +240,7 @@ class OAuthGuardHook(BaseHook):
             )
         mask_secret(token)
         answer = self.run(self.send(probe_request(settings, token)))
-        reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
+        reading = read_probe_answer(answer, self.grant.dialect)
         return reading.finding is Finding.LIVE, redact_text(f"Probe: {reading.explanation}.", (token,))
 
     # -- what operators and triggers call -----------------------------------------------------------------------
@@ -205,13 +249,21 @@ class OAuthGuardHook(BaseHook):
         """Drive one of the flows below in a worker."""
         return asyncio.run(flow)
 
-    async def refresh(self, store: Store, observer: Observer, *, investigation_id: int | None = None) -> RefreshResult:
+    async def refresh(
+        self,
+        store: Store,
+        observer: Observer,
+        *,
+        investigation_id: int | None = None,
+        declared: Grant | None = None,
+    ) -> RefreshResult:
         """Ask for a new access token, if it is time to; see :class:`~airflow_oauth_guard.hooks.refreshing.Refresh`.
 
         Args:
             investigation_id: For a repeat inside an investigation, which is due by definition.
+            declared: For the class check: the grant to use instead of the connection's.
         """
-        return await Refresh(self, store, observer, investigation_id).run()
+        return await Refresh(self, store, observer, investigation_id, declared).run()
 
     async def probe(self, store: Store, observer: Observer, investigation_id: int | None = None) -> Evidence:
         """Ask the resource whether the access token is alive, and keep the answer as evidence."""
@@ -219,7 +271,7 @@ class OAuthGuardHook(BaseHook):
         tokens = await asyncio.to_thread(store.credentials.tokens, credential)
         request = probe_request(self.settings, tokens.access_token)
         answer = await self.send(request)
-        reading = read_probe_answer(answer, self.grant_class.probe_vocabulary)
+        reading = read_probe_answer(answer, self.grant.dialect)
         seen = self.seen(Kind.PROBE, request, answer, reading, tokens, observer, investigation_id)
         return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
 
@@ -232,6 +284,18 @@ class OAuthGuardHook(BaseHook):
         answer = await self.send(request)
         reading = self.grant.read(answer).reading
         seen = self.seen(Kind.CONTROL, request, answer, reading, tokens, observer, investigation_id)
+        return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
+
+    async def introspect(self, store: Store, observer: Observer, investigation_id: int) -> Evidence:
+        """Ask the provider what it thinks of the token that a refresh sends, or of the access token if it sends none."""
+        credential = await asyncio.to_thread(store.credentials.get, self.oauth_guard_conn_id)
+        tokens = await asyncio.to_thread(store.credentials.tokens, credential)
+        hint = self.grant_class.sends or "access_token"
+        subject = Subject.GRANT if self.grant_class.sends else Subject.ACCESS_TOKEN
+        request = introspection_request(self.settings, str(getattr(tokens, hint)), hint, utcnow())
+        answer = await self.send(request)
+        reading = read_introspection_answer(answer, subject)
+        seen = self.seen(Kind.INTROSPECTION, request, answer, reading, tokens, observer, investigation_id)
         return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -254,6 +318,7 @@ class OAuthGuardHook(BaseHook):
     ) -> Evidence:
         known = (*request.secrets, tokens.access_token, tokens.refresh_token)
         http = answer if isinstance(answer, HttpAnswer) else None
+        by_hearsay = kind is Kind.INTROSPECTION and reading.subject is Subject.GRANT
         return Evidence(
             kind=kind,
             generation=tokens.generation,
@@ -261,8 +326,9 @@ class OAuthGuardHook(BaseHook):
             reading=Reading(
                 reading.subject, reading.finding, reading.rule, redact_text(reading.explanation, known)[:1000]
             ),
-            # A made-up token teaches about our request, never about the credential.
-            verdict=Verdict.OPEN if kind is Kind.CONTROL else reading.verdict,
+            # A made-up token teaches about our request, never about the credential; and what the provider says of a refresh
+            # token when asked is no proof before it has taken it.
+            verdict=Verdict.OPEN if kind is Kind.CONTROL or by_hearsay else reading.verdict,
             shape=request.shape,
             http_status=http.status if http else None,
             headers=redact_headers(http.headers, known) if http else {},
@@ -328,6 +394,22 @@ def _fields(connection: Connection) -> dict[str, Any]:
         if value:
             fields[meaning] = value
     return fields
+
+
+def _from_files(conn_id: str, fields: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Values that the connection names a file for: what the platform keeps fresh there is read anew each time.
+
+    Raises:
+        ConnectionFieldError: If a file cannot be read.
+    """
+    found = {}
+    for name in sorted(known):
+        if name.endswith("_file") and (path := str(fields.get(name) or "")):
+            try:
+                found[name.removesuffix("_file")] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConnectionFieldError(conn_id, name, f"is {path!r}, which cannot be read: {error}.") from error
+    return found
 
 
 def _digest(*parts: str) -> str:

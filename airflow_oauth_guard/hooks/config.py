@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from airflow.configuration import conf
 from sqlalchemy.engine import URL
 
+from airflow_oauth_guard.catalog.catalog import Catalog
+from airflow_oauth_guard.domain.brake import Brake
 from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
 from airflow_oauth_guard.metadata import config_default
 
@@ -48,6 +51,41 @@ def duration(name: str) -> timedelta:
     if not 0 < seconds < float("inf"):
         raise ConfigurationError(f"`[oauth_guard] {name}` is {value!r}; write seconds above 0.")
     return timedelta(seconds=seconds)
+
+
+def configured_brake() -> Brake:
+    """How many downgrades a day may happen without a person.
+
+    Raises:
+        ConfigurationError: If an option is no number of 0 or more.
+    """
+    return Brake(count=int(_number("brake_count")), percent=_number("brake_percent"))
+
+
+def expire_wait() -> timedelta:
+    """How long a proven death waits before it may expire a credential without a person.
+
+    Raises:
+        ConfigurationError: If it is no number of seconds, 0 or more.
+    """
+    return timedelta(seconds=_number("expire_wait_seconds"))
+
+
+def _number(name: str) -> float:
+    value = option(name)
+    if not re.fullmatch(r"\d+(\.\d+)?", value):
+        raise ConfigurationError(f"`[oauth_guard] {name}` is {value!r}; write a number, 0 or more.")
+    return float(value)
+
+
+def get_catalog() -> Catalog:
+    """The providers we know, and those of ``[oauth_guard] catalog_folder``.
+
+    Raises:
+        CatalogError: If that is no folder.
+    """
+    folder = option("catalog_folder")
+    return Catalog(Path(folder).expanduser() if folder else None)
 
 
 def get_store() -> Store:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step, signature
+from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
-from airflow_oauth_guard.hooks.config import duration
+from airflow_oauth_guard.hooks.config import configured_brake, duration
+from airflow_oauth_guard.hooks.declared import Declared, declared_form
 from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.incidents import Symptom
@@ -19,6 +22,8 @@ from airflow_oauth_guard.store.records import Credential, Investigation
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
+
+log = logging.getLogger(__name__)
 
 BUSY_WAIT = timedelta(seconds=2)
 """How long to wait for another process's refresh of the same credential before looking again."""
@@ -46,21 +51,38 @@ def abandoned_before(now: datetime) -> datetime:
     return now - duration("investigation_seconds") - ABANDONED_AFTER
 
 
-def _case(store: Store, hook: OAuthGuardHook, investigation: Investigation, patience: Patience, now: datetime) -> Case:
+def _case(
+    store: Store,
+    hook: OAuthGuardHook,
+    investigation: Investigation,
+    patience: Patience,
+    declared: Declared | None,
+    now: datetime,
+) -> Case:
     evidence = store.investigations.evidence(investigation)
-    shape = evidence[-1].shape or evidence[0].shape
     credential = investigation.credential
-    refresh_shape = next((item.shape for item in reversed(evidence) if item.kind is Kind.REFRESH), shape)
+    failed = next(item for item in reversed(evidence) if item.kind is Kind.REFRESH)
+    has_probe = bool(hook.settings.probe_url and store.credentials.tokens(credential).access_token)
     return Case(
         evidence=evidence,
         generation=credential.generation,
-        has_probe=bool(hook.settings.probe_url and store.credentials.tokens(credential).access_token),
+        has_probe=has_probe,
         sends_token=bool(hook.grant_class.sends),
-        shape_proven=refresh_shape is not None and store.credentials.shape_is_proven(credential, refresh_shape.id, now),
+        shape_proven=failed.shape is not None and store.credentials.shape_is_proven(credential, failed.shape.id, now),
         lost_answer=hook.grant.rotates and store.credentials.has_lost_answer(credential, now),
         pause=patience.pause,
         give_up_at=_first_look(evidence, investigation.id, now) + patience.give_up_after,
+        has_introspection=bool(hook.settings.facts.introspection_url),
+        may_control=store.clients.may_control(credential, now),
+        declared=declared.difference if declared else "",
+        probe_worked=has_probe
+        and store.clients.probe_worked(credential, probe_request(hook.settings, "-").shape.id, now),
+        siblings=store.clients.siblings(credential, evidence[0]),
     )
+
+
+def _declared(store: Store, hook: OAuthGuardHook, credential: Credential, now: datetime) -> Declared | None:
+    return declared_form(hook, store.credentials.tokens(credential), now)
 
 
 def _first_look(evidence: list[Evidence], investigation_id: int, now: datetime) -> datetime:
@@ -76,7 +98,8 @@ async def look(
     if investigation.closed_at is not None:
         return _answered_itself(investigation)
     now = utcnow()
-    case = await asyncio.to_thread(_case, store, hook, investigation, patience, now)
+    declared = await asyncio.to_thread(_declared, store, hook, investigation.credential, now)
+    case = await asyncio.to_thread(_case, store, hook, investigation, patience, declared, now)
     left = case.give_up_at - now
     step = next_step(case, now)
     if isinstance(step, Conclusion):
@@ -85,13 +108,38 @@ async def look(
         await hook.probe(store, observer, investigation_id)
     elif step is Step.CONTROL:
         await hook.control(store, observer, investigation_id)
-    elif step is Step.REFRESH:
-        result = await hook.refresh(store, observer, investigation_id=investigation_id)
+    elif step is Step.INTROSPECT:
+        await hook.introspect(store, observer, investigation_id)
+    elif step in (Step.REFRESH, Step.CLASS_CHECK):
+        grant = declared.grant if declared and step is Step.CLASS_CHECK else None
+        result = await hook.refresh(store, observer, investigation_id=investigation_id, declared=grant)
         if result.outcome in (Refreshed.BUSY, Refreshed.HELD):
             return _wait(max(BUSY_WAIT, patience.pause / 4), left)
+        if declared and grant and result.outcome is Refreshed.RENEWED:
+            await asyncio.to_thread(_tell_of_the_form, store, investigation, declared, case.evidence[0])
     elif step is Step.WAIT:
         return _wait(patience.pause / 4, left)
     return timedelta()
+
+
+def _tell_of_the_form(store: Store, investigation: Investigation, declared: Declared, failed: Evidence) -> None:
+    """The credential has a token again, and its connection is wrong all the same."""
+    store.incidents.open(
+        Symptom(
+            about=About.CREDENTIAL,
+            name=investigation.credential.conn_id,
+            kind=IncidentKind.REQUEST_MALFORMED,
+            summary=(
+                f"The connection asks in a form that the provider refuses ({failed.sentence()}). {declared.difference}; asked "
+                "that way it issued a token, so nothing is lost yet. Correct the connection."
+            ),
+            opened_at=failed.observed_at,
+            owner=Owner.CODE.value,
+            signature=signature(failed),
+            alert_route=investigation.credential.alert_route,
+        ),
+        utcnow(),
+    )
 
 
 def _wait(duration: timedelta, left: timedelta) -> timedelta:
@@ -117,14 +165,27 @@ def settle(store: Store, investigation_id: int, conclusion: Conclusion, observer
     ``expired`` is never set here; a proven death leaves the question open for the expire gate.
     """
     investigation = store.investigation(investigation_id)
+    credential = investigation.credential
     seen = [_as_evidence(conclusion, investigation, observer, now)]
     if conclusion.access_token is Verdict.DEAD:
-        seen.insert(0, _access_token_death(conclusion, investigation, observer, now))
-    symptom = None
+        death = _access_token_death(conclusion, investigation, observer, now)
+        # Braked, it is kept as a question: what was seen stays on record, and no status follows.
+        braked = store.clients.brake(credential, configured_brake(), now)
+        if braked:
+            log.warning("`%s` is not set lapsed: %s", credential.conn_id, braked)
+            death = replace(
+                death,
+                verdict=Verdict.OPEN,
+                reading=replace(death.reading, explanation=f"{death.reading.explanation}; {braked}"),
+            )
+        seen.insert(0, death)
+    symptoms = []
     if conclusion.finding is not Finding.LIVE:
         evidence = store.investigations.evidence(investigation)
-        symptom = _symptom(investigation.credential, conclusion, investigation, evidence)
-    store.credentials.conclude(investigation, conclusion, seen, symptom, close=not proves_death(conclusion), now=now)
+        symptoms.append(_symptom(credential, conclusion, investigation, evidence))
+        if conclusion.shared:
+            symptoms.append(_symptom_of_client(credential, conclusion, evidence))
+    store.credentials.conclude(investigation, conclusion, seen, symptoms, close=not proves_death(conclusion), now=now)
 
 
 def proves_death(conclusion: Conclusion) -> bool:
@@ -171,11 +232,24 @@ def _symptom(
     return Symptom(
         about=About.CREDENTIAL,
         name=credential.conn_id,
-        kind=IncidentKind(conclusion.finding.value),
+        kind=IncidentKind.CLIENT_FAILING if conclusion.shared else IncidentKind(conclusion.finding.value),
         summary=conclusion.explanation,
         opened_at=evidence[0].observed_at,
         owner=conclusion.owner.value,
         signature=signature(evidence[0]),
         alert_route=credential.alert_route,
         escalates_at=(credential.life.alarm_at or investigation.opened_at) if conclusion.finding in TRANSIENT else None,
+    )
+
+
+def _symptom_of_client(credential: Credential, conclusion: Conclusion, evidence: list[Evidence]) -> Symptom:
+    """One alarm for all of them."""
+    return Symptom(
+        about=About.CLIENT,
+        name=credential.client_name,
+        kind=IncidentKind.CLIENT_FAILING,
+        summary=conclusion.explanation,
+        opened_at=evidence[0].observed_at,
+        owner=conclusion.owner.value,
+        alert_route=credential.alert_route,
     )

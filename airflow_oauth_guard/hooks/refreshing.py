@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
-from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, is_lost, retry_after
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, retry_after
 from airflow_oauth_guard.domain.clock import words
-from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.reading import is_lost
 from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
-from airflow_oauth_guard.grants.flow import Flow, HttpRequest, Outcome
+from airflow_oauth_guard.grants.flow import Flow, Grant, HttpRequest, Outcome
+from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.hooks import second_place
 from airflow_oauth_guard.hooks.config import duration
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -95,6 +97,13 @@ class Refresh:
     observer: Observer
     investigation_id: int | None = None
     """For a repeat inside an investigation, which is due by definition."""
+    declared: Grant | None = None
+    """For the class check: the grant as the catalog declares it. What it brings is kept like any other; what it does not bring
+    is no failure of the connection's own form."""
+
+    @property
+    def grant(self) -> Grant:
+        return self.declared or self.hook.grant
 
     async def run(self) -> RefreshResult:
         credential = await to_thread(self.store.credentials.enroll, self.hook.enrollment(), utcnow(), self.observer)
@@ -150,13 +159,13 @@ class Refresh:
             )
         if not_now := await self._not_now(lease):
             return not_now
-        if lease.unsettled and self.hook.grant.rotates and not self._in_grace(lease.unsettled[0].opened_at):
+        if lease.unsettled and self.grant.rotates and not self._in_grace(lease.unsettled[0].opened_at):
             if lease.unsettled[-1].outcome is None:
                 return await self._unanswered(lease, lease.unsettled[-1])
             if held := await self._protect(lease):
                 return held
-        token = self.hook.token_to_send(lease.tokens)
-        if self.hook.grant_class.sends and not token:
+        token = self._token_to_send(lease)
+        if self.grant.sends and not token:
             return await self._nothing_to_send(lease)
         return await self._ask(lease, token)
 
@@ -177,8 +186,8 @@ class Refresh:
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
         first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
-        grace_ends = first_sent_at + self.hook.settings.rotation_grace
-        is_replay = self.hook.grant.rotates and lease.unsettled and self._in_grace(first_sent_at)
+        grace_ends = first_sent_at + self.grant.settings.rotation_grace
+        is_replay = self.grant.rotates and lease.unsettled and self._in_grace(first_sent_at)
         sent = await self._exchange(lease, token, grace_ends if is_replay else None)
         if sent is None:
             raise LeaseLostError(
@@ -201,9 +210,9 @@ class Refresh:
 
     async def _journal_call_keep(self, lease: Lease, token: str, not_after: datetime | None) -> Exchange | None:
         now = utcnow()
-        flow = self.hook.grant.refresh(token, now)
+        flow = self.grant.refresh(token, now)
         request = next(flow)
-        spends = self.hook.grant.rotates
+        spends = self.grant.rotates
         intent_id = await to_thread(self.store.credentials.open_intent, lease, token, now, spends=spends)
         # The lease that began with the intent covers a call that begins soon, and no later one.
         if utcnow() >= min(now + LEASE_OVER_DEADLINE / 2, not_after or datetime.max.replace(tzinfo=timezone.utc)):
@@ -220,15 +229,40 @@ class Refresh:
         if issued is None:
             ended = Ended.LOST if self._is_lost(sent) else Ended.REFUSED
             return await self._failed(lease, sent.intent_id, seen, ended, retry_after(sent.answer))
-        stored = await to_thread(self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow())
+        # A token that only the declared form brought leaves the incident about the connection's own form open.
+        stored = await to_thread(
+            self.store.credentials.renew,
+            *(lease, sent.intent_id, issued, seen, utcnow()),
+            resolves=self.declared is None,
+        )
         if stored is None:
             return self._result(Refreshed.FRESH, "another process has stored newer tokens meanwhile")
         renewed, recorded = stored
         left = words(renewed.life.remaining(utcnow()))
-        return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life", recorded)
+        baseline = await self._baseline(renewed, sent.request)
+        return self._result(Refreshed.RENEWED, f"generation {renewed.generation}, {left} of life{baseline}", recorded)
+
+    async def _baseline(self, renewed: Credential, sent: HttpRequest) -> str:
+        """Once a week, see that the probe accepts a token fresh from the provider: only then does its "no" mean something."""
+        if not self._has_probe or not await to_thread(self._baseline_is_due, renewed, sent):
+            return ""
+        try:
+            seen = await self.hook.probe(self.store, self.observer)
+        except Exception:
+            # The refresh has succeeded, whatever becomes of this; the next one tries again.
+            log.warning("The probe of `%s` could not be tried out", renewed.conn_id, exc_info=True)
+            return ""
+        if seen.finding in (Finding.LIVE, *TRANSIENT):
+            return ""
+        log.warning("The probe of `%s` refuses a token fresh from the provider: %s", renewed.conn_id, seen.sentence())
+        return f"; its probe refuses the fresh token ({seen.sentence()}), so it can tell nothing: check `probe_url`"
+
+    def _baseline_is_due(self, renewed: Credential, sent: HttpRequest) -> bool:
+        shape = probe_request(self.hook.settings, "-").shape
+        return shape != sent.shape and self.store.clients.baseline_is_due(renewed, shape.id, utcnow())
 
     def _is_lost(self, sent: Exchange) -> bool:
-        return self.hook.grant.rotates and is_lost(sent.answer, sent.outcome.reading)
+        return self.grant.rotates and is_lost(sent.answer, sent.outcome.reading, self.grant.dialect)
 
     async def _failed(
         self, lease: Lease, intent_id: int | None, seen: Evidence, ended: Ended, asked_to_wait: timedelta | None = None
@@ -247,7 +281,7 @@ class Refresh:
         return self._result(Refreshed.FAILED, recorded.sentence(), recorded)
 
     async def _nothing_to_send(self, lease: Lease) -> RefreshResult:
-        missing = self.hook.grant_class.sends
+        missing = self.grant.sends
         reading = Reading(
             Subject.REQUEST,
             Finding.REQUEST_MALFORMED,
@@ -294,10 +328,10 @@ class Refresh:
             answer = await self._answer_to(intent, lease)
             if answer is None:
                 continue
-            outcome = self.hook.grant.read(answer)
+            outcome = self.grant.read(answer)
             if outcome.tokens is None and intent.outcome is Ended.LOST:
                 continue
-            request = self.hook.grant.request(self.hook.token_to_send(lease.tokens) or "-", utcnow())
+            request = self.grant.request(self._token_to_send(lease) or "-", utcnow())
             # Before it is settled: afterwards nobody would look for what is left there.
             await self._clear_second_place(lease, intent)
             return await self._settle(lease, Exchange(intent.id, request, answer, outcome))
@@ -324,7 +358,7 @@ class Refresh:
             log.warning("Variable `%s` has served and could not be deleted; delete it", variable, exc_info=True)
 
     def _variable(self, lease: Lease, intent: Intent) -> str:
-        return second_place.name(lease.credential.conn_id, self.hook.token_to_send(lease.tokens), intent.id)
+        return second_place.name(lease.credential.conn_id, self._token_to_send(lease), intent.id)
 
     async def _unanswered(self, lease: Lease, intent: Intent) -> RefreshResult:
         """A process died between its intent and the answer: a question, and it is not for us to guess."""
@@ -338,7 +372,7 @@ class Refresh:
 
     def _in_grace(self, first_sent_at: datetime) -> bool:
         """Whether the provider promises to accept the token once more, although it may have replaced it."""
-        return first_sent_at <= utcnow() < first_sent_at + self.hook.settings.rotation_grace
+        return first_sent_at <= utcnow() < first_sent_at + self.grant.settings.rotation_grace
 
     async def _protect(self, lease: Lease) -> RefreshResult | None:
         """Hold back while there may be a live access token, which a provider would revoke if a spent one came again."""
@@ -371,14 +405,18 @@ class Refresh:
     def _has_probe(self) -> bool:
         return bool(self.hook.settings.probe_url)
 
+    def _token_to_send(self, lease: Lease) -> str:
+        return str(getattr(lease.tokens, self.grant.sends)) if self.grant.sends else ""
+
     # -- small parts --------------------------------------------------------------------------------------------
 
     def _result(self, outcome: Refreshed, explanation: str, evidence: Evidence | None = None) -> RefreshResult:
         return RefreshResult(self.hook.oauth_guard_conn_id, outcome, explanation, evidence)
 
     def _seen(self, lease: Lease, sent: Exchange) -> Evidence:
+        failed_check = self.declared is not None and sent.outcome.tokens is None
         return self.hook.seen(
-            *(Kind.REFRESH, sent.request, sent.answer, sent.outcome.reading),
+            *(Kind.CLASS_CHECK if failed_check else Kind.REFRESH, sent.request, sent.answer, sent.outcome.reading),
             *(lease.tokens, self.observer, self.investigation_id),
         )
 

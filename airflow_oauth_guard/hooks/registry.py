@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 
+CONN_TYPE_PREFIX = "oauth_guard_"
+
+
 def hook_for(connection: Connection) -> OAuthGuardHook:
     """The hook of the class that the connection's type names.
 
@@ -27,9 +30,14 @@ def hook_for(connection: Connection) -> OAuthGuardHook:
             f"Connection `{connection.conn_id}` has type `{connection.conn_type}`, which is no OAuth Guard class; "
             f"choose one of {', '.join(sorted(known))}."
         )
-    module, _, name = known[connection.conn_type]["hook-class-name"].rpartition(".")
-    hook_class = getattr(import_module(module), name)
-    hook = hook_class(connection.conn_id, connection=connection)
+    return hook_of_class(connection.conn_type.removeprefix(CONN_TYPE_PREFIX), connection)
+
+
+def hook_of_class(connection_class: str, connection: Connection) -> OAuthGuardHook:
+    """The hook of a class, whatever type the connection says it is."""
+    entry = connection_types()[f"{CONN_TYPE_PREFIX}{connection_class}"]
+    module, _, name = entry["hook-class-name"].rpartition(".")
+    hook = getattr(import_module(module), name)(connection.conn_id, connection=connection)
     assert isinstance(hook, OAuthGuardHook)
     return hook
 

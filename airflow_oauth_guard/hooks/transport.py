@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from functools import cache
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer, may_have_issued
@@ -67,7 +68,9 @@ class _Exchange:
         headers = {**request.headers, "Accept-Encoding": "identity", "User-Agent": "airflow-oauth-guard"}
         try:
             async with (
-                httpx.AsyncClient(verify=_tls(), timeout=timeout, follow_redirects=False) as client,
+                httpx.AsyncClient(
+                    verify=_tls(request.client_certificate), timeout=timeout, follow_redirects=False
+                ) as client,
                 client.stream(
                     request.method,
                     request.url,
@@ -84,6 +87,9 @@ class _Exchange:
                     body=body,
                     received_at=utcnow(),
                 )
+        except ssl.SSLError as error:
+            reason = f"the client certificate and its key cannot be used ({error.reason or type(error).__name__})"
+            return self.no_answer(f"{reason}; look at the fields `certificate` and `private_key`", ours=True)
         except TooLargeError:
             return self.no_answer(f"the answer is larger than {BODY_LIMIT // 1024} KB and was cut off", ours=True)
         except zlib.error:
@@ -139,9 +145,17 @@ async def _read(response: httpx.Response) -> bytes:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _tls(client_certificate: str) -> ssl.SSLContext:
     # Building one takes tens of milliseconds, so it is shared.
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    if client_certificate:
+        # The ssl module reads certificates from files only; this one is readable by nobody else, and gone at once.
+        with NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(client_certificate)
+            file.flush()
+            # Without a password of our own OpenSSL would ask at the terminal, where no deadline holds.
+            context.load_cert_chain(file.name, password=lambda: "")
+    return context
 
 
 @contextmanager

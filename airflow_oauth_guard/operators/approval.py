@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-from airflow_oauth_guard.domain.evidence import Finding
+from airflow_oauth_guard.domain.evidence import Finding, Kind
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.hooks.config import duration, get_store
+from airflow_oauth_guard.hooks.config import configured_brake, duration, expire_wait, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 EXPIRE = "Expire it"
 KEEP = "Keep it"
+BY_POLICY = "policy: evidence suffices"
 
 
 class ExpireApprovalOperator(HITLOperator):
@@ -66,11 +69,11 @@ class ExpireApprovalOperator(HITLOperator):
             store.investigations.close(investigation.id, now)
             raise AirflowSkipException(f"`{conn_id}` is kept: {by} was asked about these tokens and said so.")
         self._tell(store, conn_id, context)
-        if investigation.credential.expire_policy == "evidence":
-            store.investigations.answered(investigation.id, "approved", "policy: evidence suffices", now)
-            return {"answer": "approved", "by": "policy: evidence suffices"}
+        braked = store.clients.brake(credential, configured_brake(), now)
+        if credential.expire_policy == "evidence" and not braked:
+            return self._by_policy(store, investigation, now)
         self.subject = f"Expire the credential `{conn_id}`?"
-        self.body = question(investigation)
+        self.body = question(investigation) + (f"\n\nYou are asked because {braked}." if braked else "")
         store.investigations.asked(investigation.id, now)
         return super().execute(context)
 
@@ -85,6 +88,28 @@ class ExpireApprovalOperator(HITLOperator):
         label(context, f"{store.investigation(int(self.investigation)).credential.conn_id}: {answer}")
         self.log.info("Investigation %s: %s by %s", self.investigation, answer, by)
         return {"answer": answer, "by": str(by)}
+
+    def _by_policy(self, store: Store, investigation: Investigation, now: datetime) -> dict[str, str]:
+        """The proof suffices, once it is some hours old: a provider that calls every grant dead for a while is wrong."""
+        conn_id = investigation.credential.conn_id
+        concluded_at = store.investigations.concluded_at(investigation)
+        matures_at = (concluded_at or now) + expire_wait()
+        if now < matures_at:
+            self.log.info(
+                "`%s` is proven dead; the policy lets it expire at %s unless it answers before", conn_id, matures_at
+            )
+            self.defer(trigger=DateTimeTrigger(moment=matures_at), method_name="resume_after_wait")
+        latest = store.credentials.latest_evidence(investigation.credential, Kind.REFRESH)
+        if latest is not None and latest.finding is not Finding.GRANT_DEAD:
+            raise AirflowSkipException(
+                f"`{conn_id}` is kept for now: its provider does not say any more that the grant is dead ({latest.sentence()})."
+            )
+        store.investigations.answered(investigation.id, "approved", BY_POLICY, now)
+        return {"answer": "approved", "by": BY_POLICY}
+
+    def resume_after_wait(self, context: Any, event: Any = None) -> Any:
+        """Look at everything again: what was true when the wait began may not be."""
+        return self.execute(context)
 
     def _tell(self, store: Store, conn_id: str, context: Any) -> None:
         incident = store.incidents.open_about(About.CREDENTIAL, conn_id)

@@ -8,10 +8,11 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
-from airflow_oauth_guard.errors import UnprovenTransitionError
-from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.errors import NeedsAPersonError, UnprovenTransitionError
+from airflow_oauth_guard.hooks.config import configured_brake, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
 from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.operators.approval import BY_POLICY
 
 
 class ExpireOperator(BaseOperator):
@@ -56,6 +57,11 @@ class ExpireOperator(BaseOperator):
             raise UnprovenTransitionError(
                 f"Credential `{conn_id}` was not set `expired`: nobody approved it. "
                 "Put an ExpireApprovalOperator in front; the policy `evidence` makes it pass by itself."
+            )
+        braked = store.clients.brake(investigation.credential, configured_brake(), now)
+        if investigation.answered_by == BY_POLICY and braked:
+            raise NeedsAPersonError(
+                f"Credential `{conn_id}` was not set `expired`: {braked}. Clear the approval task to be asked about it."
             )
         expired = store.credentials.expire(conn_id, investigation.conclusion_evidence_id, observer(context), now)
         store.investigations.close(investigation.id, now)

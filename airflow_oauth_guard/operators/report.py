@@ -66,7 +66,7 @@ class ReportOperator(BaseOperator):
 
     def _say(self, store: Store, incident: Incident, context: Any) -> str:
         now = utcnow()
-        tell(store, [incident], self.notifiers, context, now)
+        tell(store, self._with_its_client(store, incident), self.notifiers, context, now)
         if incident.needs_a_person(now):
             label(context, f"{incident.name}: {incident.kind.headline}")
             raise NeedsAPersonError(f"{incident.sentence()} Whose job: {incident.owner}.")
@@ -76,6 +76,13 @@ class ReportOperator(BaseOperator):
             f"{incident.sentence()} Waiting: the token has life left; a person is called in "
             f"{words(incident.escalates_at - now)} if it has not recovered."
         )
+
+    def _with_its_client(self, store: Store, incident: Incident) -> list[Incident]:
+        """An incident that is about the whole client is told as that, once."""
+        if incident.speaks_for_itself:
+            return [incident]
+        client = store.incidents.open_about(About.CLIENT, store.credentials.get(incident.name).client_name)
+        return [client] if client else [incident]
 
 
 class ReportOpenOperator(BaseOperator):
@@ -91,9 +98,9 @@ class ReportOpenOperator(BaseOperator):
 
     def execute(self, context: Any) -> str:
         store, now = get_store(), utcnow()
-        incidents = store.incidents.open_ones(About.CREDENTIAL)
+        incidents = [*store.incidents.open_ones(About.CLIENT), *store.incidents.open_ones(About.CREDENTIAL)]
         waiting = [incident for incident in incidents if not incident.needs_a_person(now)]
-        needed = [incident for incident in incidents if incident.needs_a_person(now)]
+        needed = [incident for incident in _that_speak(store, incidents) if incident.needs_a_person(now)]
         for incident in waiting:
             self.log.warning("Waiting, since time may cure it: %s", incident.sentence())
         tell(store, needed, self.notifiers, context, now)
@@ -101,6 +108,13 @@ class ReportOpenOperator(BaseOperator):
         if lines:
             raise NeedsAPersonError(f"{len(lines)} of the guarded credentials need somebody:\n" + "\n".join(lines))
         return f"Nobody is needed; {len(waiting)} wait for their provider."
+
+
+def _that_speak(store: Store, incidents: list[Incident]) -> list[Incident]:
+    """All but those of credentials for which their client's open incident speaks."""
+    speaking = {incident.name for incident in incidents if incident.about is About.CLIENT}
+    spoken_for = {one.conn_id for one in store.credentials.roster() if one.client_name in speaking}
+    return [one for one in incidents if one.speaks_for_itself or one.name not in spoken_for]
 
 
 def _line(incident: Incident) -> str:

@@ -33,7 +33,13 @@ from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store import journal
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher, fingerprint
-from airflow_oauth_guard.store.incidents import Symptom, open_incident, record_closed, resolve_incident
+from airflow_oauth_guard.store.incidents import (
+    Symptom,
+    look_into_siblings_anew,
+    open_incident,
+    record_closed,
+    resolve_incident,
+)
 from airflow_oauth_guard.store.investigations import (
     close_open_investigation,
     conclude,
@@ -258,11 +264,21 @@ class Credentials:
             journal.keep(connection, intent_id, sealed)
 
     def renew(
-        self, lease: Lease, intent_id: int, issued: IssuedTokens, seen: Evidence, now: datetime
+        self,
+        lease: Lease,
+        intent_id: int,
+        issued: IssuedTokens,
+        seen: Evidence,
+        now: datetime,
+        *,
+        resolves: bool = True,
     ) -> tuple[Credential, Evidence] | None:
         """Store new tokens as the next generation, with the evidence that the grant is alive.
 
         None, and nothing stored, if somebody else has stored newer ones meanwhile; the answer stays in the journal.
+
+        Args:
+            resolves: False where the incident about it stays open: the token came on another way than the connection's own.
         """
         with self._database.write() as connection:
             current = self._require_locked(connection, lease.credential.conn_id)
@@ -280,7 +296,10 @@ class Credentials:
             )
             sentence = f"a refresh succeeded (evidence {recorded.id})"
             close_open_investigation(connection, lease.credential.id, sentence, now)
-            resolve_incident(connection, About.CREDENTIAL, lease.credential.conn_id, sentence, now)
+            if resolves:
+                resolve_incident(connection, About.CREDENTIAL, lease.credential.conn_id, sentence, now)
+                if resolve_incident(connection, About.CLIENT, lease.credential.client_name, sentence, now):
+                    look_into_siblings_anew(connection, lease.credential.client_key)
             if was is Status.EXPIRED:
                 _record_false_expiry(connection, lease.credential, recorded, now)
             return self._require(connection, lease.credential.conn_id), recorded
@@ -347,7 +366,7 @@ class Credentials:
         investigation: Investigation,
         conclusion: Conclusion,
         seen: Sequence[Evidence],
-        symptom: Symptom | None,
+        symptoms: Sequence[Symptom],
         *,
         close: bool,
         now: datetime,
@@ -365,7 +384,7 @@ class Credentials:
             if not is_unconcluded(connection, investigation.id):
                 return
             recorded = [_record(connection, current, item, now) for item in seen]
-            if symptom is not None:
+            for symptom in symptoms:
                 open_incident(connection, symptom, now)
             conclude(connection, investigation.id, conclusion, recorded[-1].id, now if close else None)
 
@@ -600,7 +619,7 @@ class Credentials:
             .ordered_values(
                 *_kept_aside(),
                 (tokens.c.generation, lease.tokens.generation + 1),
-                (tokens.c.access_token, self._seal(issued.access_token)),
+                (tokens.c.access_token, self._seal(issued.access_token or lease.tokens.access_token)),
                 (tokens.c.refresh_token, self._seal(issued.refresh_token or lease.tokens.refresh_token)),
                 (tokens.c.scope, issued.scope),
                 (tokens.c.issued_at, issued_at),

@@ -81,28 +81,35 @@ def observed_by(observer: Observer) -> dict[str, Any]:
 def of_investigation(connection: Connection, investigation_id: int, opening_id: int) -> list[Evidence]:
     """The evidence of one question: the refresh that raised it, then in order of time.
 
-    A control that was run lately for the same request serves again, so that asking anew does not repeat it.
+    A control that was run lately for the same request serves again, also one of a sibling's: so that asking anew does not
+    repeat it, and many credentials of one client that fail at once do not look like an attack.
     """
     opening = connection.execute(select(evidence).where(evidence.c.id == opening_id)).mappings().one()
-    own = select(evidence).where(evidence.c.investigation_id == investigation_id).order_by(evidence.c.id)
+    looks = select(evidence).where(evidence.c.investigation_id == investigation_id).order_by(evidence.c.id)
+    of_client = select(credentials.c.client_key).where(credentials.c.id == opening["credential_id"]).scalar_subquery()
+    siblings = select(credentials.c.id).where(credentials.c.client_key == of_client)
+    own = (evidence.c.credential_id == opening["credential_id"]) & (evidence.c.generation == opening["generation"])
     control = (
         select(evidence)
         .where(
-            evidence.c.credential_id == opening["credential_id"],
-            evidence.c.generation == opening["generation"],
             evidence.c.shape_id == opening["shape_id"],
             evidence.c.kind == Kind.CONTROL.value,
             evidence.c.investigation_id != investigation_id,
-            evidence.c.observed_at >= opening["observed_at"] - CONTROL_SERVES_FOR,
+            or_(
+                own & (evidence.c.observed_at >= opening["observed_at"] - CONTROL_SERVES_FOR),
+                evidence.c.credential_id.in_(siblings)
+                & (evidence.c.observed_at >= opening["observed_at"] - SIBLINGS_CONTROL_SERVES_FOR),
+            ),
         )
         .order_by(evidence.c.id.desc())
         .limit(1)
     )
-    rows = [opening, *connection.execute(control).mappings(), *connection.execute(own).mappings()]
+    rows = [opening, *connection.execute(control).mappings(), *connection.execute(looks).mappings()]
     return [from_row(row) for row in rows]
 
 
 CONTROL_SERVES_FOR = timedelta(hours=24)
+SIBLINGS_CONTROL_SERVES_FOR = timedelta(hours=1)
 
 
 def by_id(connection: Connection, credential_id: int, evidence_id: int | None) -> Evidence | None:

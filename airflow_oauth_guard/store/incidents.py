@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, TIME_MAY_CURE, About, Incident, IncidentKind
 from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.store.database import Database
-from airflow_oauth_guard.store.tables import incidents
+from airflow_oauth_guard.store.tables import credentials, incidents
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,21 @@ def resolve_incident(
             .values(resolved_at=now, resolution=resolution, open_for=None)
         )
     return current
+
+
+def look_into_siblings_anew(connection: Connection, client_key: str) -> None:
+    """Nobody speaks for these any more: whatever their next failure looks like, it is a question again."""
+    siblings = select(credentials.c.conn_id).where(credentials.c.client_key == client_key)
+    connection.execute(
+        update(incidents)
+        .where(
+            incidents.c.open_for.is_not(None),
+            incidents.c.about == About.CREDENTIAL.value,
+            incidents.c.kind == IncidentKind.CLIENT_FAILING.value,
+            incidents.c.name.in_(siblings),
+        )
+        .values(signature="")
+    )
 
 
 def record_closed(connection: Connection, symptom: Symptom, resolution: str, now: datetime) -> None:

@@ -87,6 +87,12 @@ class Investigations:
         with self._database.read() as connection:
             return ledger.of_investigation(connection, investigation.id, investigation.opening_evidence_id)
 
+    def concluded_at(self, investigation: Investigation) -> datetime | None:
+        """When it was concluded; None before."""
+        with self._database.read() as connection:
+            conclusion = ledger.by_id(connection, investigation.credential.id, investigation.conclusion_evidence_id)
+            return conclusion.observed_at if conclusion else None
+
     def asked(self, investigation_id: int, now: datetime) -> None:
         """A person has been asked."""
         with self._database.write() as connection:
@@ -214,7 +220,7 @@ def _insert(connection: Connection, credential: Credential, raised_by: Evidence,
 
 
 def _may_ask_again(connection: Connection, credential: Credential, now: datetime) -> bool:
-    """Whether the last question ended because nobody answered, and that was long enough ago."""
+    """Whether the last question ended a day ago or more, unless a person decided it."""
     last = (
         connection.execute(
             select(investigations)
@@ -225,7 +231,11 @@ def _may_ask_again(connection: Connection, credential: Credential, now: datetime
         .mappings()
         .one_or_none()
     )
-    return last is not None and last["answer"] == "unanswered" and last["answered_at"] <= now - RENOTIFY_AFTER
+    if last is None:
+        return False
+    # Causes pass without anything looking different: a clock that was wrong, a control that was not to be had.
+    ended_at = last["answered_at"] if last["answer"] == "unanswered" else last["closed_at"]
+    return ended_at is not None and last["answer"] != "declined" and bool(ended_at <= now - RENOTIFY_AFTER)
 
 
 def _may_lapse(connection: Connection, credential: Credential, now: datetime) -> bool:

@@ -53,6 +53,11 @@ class Credential:
     leased_until: datetime | None = None
     """Until when some process has the sole right to refresh it."""
 
+    @property
+    def client_name(self) -> str:
+        """Names the client in incidents about all its credentials."""
+        return self.client_key[:12]
+
     def is_leased(self, now: datetime) -> bool:
         return self.leased_until is not None and now <= self.leased_until <= now + LONGEST_LEASE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import URL
 
+from airflow_oauth_guard.store.clients import Clients
 from airflow_oauth_guard.store.credentials import Credentials
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher
@@ -31,6 +32,7 @@ class Store:
         self.database = Database(url)
         self.database.migrate()
         self.credentials = Credentials(self.database, cipher)
+        self.clients = Clients(self.database)
         self.investigations = Investigations(self.database)
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)

@@ -160,6 +160,15 @@ class AuthorizationServer:
         """Threads' refresh, GET only."""
         return f"{self.url}/threads/refresh_access_token"
 
+    @property
+    def login_url(self) -> str:
+        """A vendor's own login, with an envelope around the token."""
+        return f"{self.url}/vendor/login"
+
+    def installation_url(self, installation_id: str) -> str:
+        """Where a GitHub App gets the token of an installation."""
+        return f"{self.url}/app/installations/{installation_id}/access_tokens"
+
     # --- Its admin pages
 
     def add_client(
@@ -178,25 +187,33 @@ class AuthorizationServer:
         access_lifetime: timedelta | None = timedelta(hours=1),
         refresh_lifetime: timedelta | None = None,
         secret_prefix: str = "tok-",
+        users: dict[str, str] | None = None,
+        account_id: str = "",
+        subject_tokens: Sequence[str] = (),
+        assertions: Sequence[str] = (),
     ) -> None:
         """Register a client, from scratch if there is one of that name: its old tokens are forgotten.
 
         Args:
             client_id: Its name.
             client_secret: Its secret. None for public clients and those that sign.
-            token_endpoint_auth_method: client_secret_basic, client_secret_post, none or private_key_jwt.
+            token_endpoint_auth_method: client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt or none.
             grant_types: All it may send. Facebook: fb_exchange_token; Instagram: ig_refresh_token;
-                Threads: th_refresh_token.
+                Threads: th_refresh_token. "long_lived": nothing, its tokens cannot be renewed.
             rotation: Whether each refresh replaces the refresh token; the old one is dead at once.
             reuse_detection: Whether a replaced refresh token that comes back ends its family.
             rotation_grace: How long a replaced refresh token still buys fresh tokens of its family, which counts as
                 no reuse. Whole seconds. Default: not at all.
             wrong_grant_error: The answer to any other grant type: an RFC 6749 code, or "meta".
             scope: All it may ask for, separated by spaces.
-            jwks: Public keys, for private_key_jwt and jwt-bearer.
+            jwks: Public keys, for private_key_jwt, jwt-bearer and GitHub Apps.
             access_lifetime: Of access tokens. None: for ever, and no `expires_in`.
             refresh_lifetime: Of refresh tokens. None: for ever.
             secret_prefix: How its tokens begin, so that logs can be searched for them.
+            users: Name and password of those who may log in: for the password grant and `login_url`.
+            account_id: Of account_credentials; of a GitHub App its installation.
+            subject_tokens: What it may exchange (RFC 8693).
+            assertions: The SAML assertions it may show, in base64url without padding (RFC 7522).
         """
         client = {
             "client_id": client_id,
@@ -212,6 +229,10 @@ class AuthorizationServer:
             "access_lifetime": seconds(access_lifetime),
             "refresh_lifetime": seconds(refresh_lifetime),
             "secret_prefix": secret_prefix,
+            "users": users or {},
+            "account_id": account_id,
+            "subject_tokens": list(subject_tokens),
+            "assertions": list(assertions),
         }
         self._admin("POST", "clients", client)
 

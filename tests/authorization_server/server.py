@@ -1,4 +1,4 @@
-"""The server itself, from top to bottom: the ledger, faults, OAuth (Authlib), Meta, the resource, admin.
+"""The server itself, from top to bottom: the ledger, faults, OAuth (Authlib), Meta, vendors' own, the resource, admin.
 
 One process serves one `ledger`, so it is a module global. Requests pass the faults in parallel and are then
 answered one at a time, so that a refresh token is checked and replaced in one step.
@@ -20,10 +20,13 @@ from urllib.parse import unquote
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer as FlaskAuthorizationServer
 from authlib.oauth2.rfc6749 import (
+    BaseGrant,
     ClientMixin,
     InvalidClientError,
     InvalidGrantError,
+    InvalidRequestError,
     OAuth2Error,
+    TokenEndpointMixin,
     TokenMixin,
 )
 from authlib.oauth2.rfc6749 import grants as rfc6749
@@ -33,9 +36,9 @@ from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
-from joserfc import jws
+from joserfc import jws, jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import KeySet, OctKey
 from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.http import http_date
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -44,18 +47,31 @@ Json = dict[str, Any]
 Kind = Literal["access", "refresh"]
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-CLIENT_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
-#: Grants that renew with the access token itself: once it is dead there is no second chance.
-SELF_RENEWING = {"fb_exchange_token", "ig_refresh_token", "th_refresh_token"}
+SAML2_BEARER = "urn:ietf:params:oauth:grant-type:saml2-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+CLIENT_AUTH_METHODS = [
+    *("client_secret_basic", "client_secret_post", "private_key_jwt", "client_secret_jwt", "none"),
+]
+#: Grants that renew with the access token itself: once it is dead there is no second chance. "long_lived" is for clients
+#: whose tokens nobody can renew at all.
+SELF_RENEWING = {"fb_exchange_token", "ig_refresh_token", "th_refresh_token", "long_lived"}
+INSTALLATIONS = "/app/installations/"
+LOGIN = "/vendor/login"
 #: What a fault's "on" means. Other paths (introspection, revocation) fail by path, or with "both".
 ENDPOINTS = {
     "/oauth/token": "token",
     "/meta/oauth/access_token": "token",
     "/instagram/refresh_access_token": "token",
     "/threads/refresh_access_token": "token",
+    LOGIN: "token",
     "/api/me": "resource",
     "/api/rows": "resource",
 }
+
+
+def endpoint_of(path: str) -> str | None:
+    """What a path is, for a fault's "on"."""
+    return "token" if path.startswith(INSTALLATIONS) else ENDPOINTS.get(path)
 
 
 # --- The ledger: the ground truth -------------------------------------------------------------------
@@ -93,6 +109,11 @@ class Client(ClientMixin):  # type: ignore[misc]
     access_lifetime: int | None = 3600
     refresh_lifetime: int | None = None
     secret_prefix: str = "tok-"
+    users: dict[str, str] = field(default_factory=dict)
+    """Name and password of those who may log in through it."""
+    account_id: str = ""
+    subject_tokens: list[str] = field(default_factory=list)
+    assertions: list[str] = field(default_factory=list)
     disabled: bool = False
     rows: int = 3
 
@@ -202,6 +223,10 @@ class Ledger:
         self.clients[client.client_id] = client
         self.tokens = {value: t for value, t in self.tokens.items() if t.client_id != client.client_id}
 
+    def client_of_user(self, username: str | None) -> Client | None:
+        """The client through which somebody of this name may log in."""
+        return next((client for client in self.clients.values() if username in client.users), None)
+
     def enabled_client(self, client_id: str) -> Client | None:
         """What Authlib may find."""
         client = self.clients.get(client_id)
@@ -282,9 +307,7 @@ class Fault:
     def matches(self, path: str, client_id: str | None) -> bool:
         """Whether this request is to fail."""
         return (
-            self.path in (None, path)
-            and self.client_id in (None, client_id)
-            and self.on in ("both", ENDPOINTS.get(path))
+            self.path in (None, path) and self.client_id in (None, client_id) and self.on in ("both", endpoint_of(path))
         )
 
 
@@ -375,7 +398,7 @@ class FormRequest(Request):
     @cached_property
     def form(self) -> ImmutableMultiDict[str, str]:
         """The form, or a flat JSON body in its place."""
-        if not self.is_json or self.path != "/oauth/token":
+        if not self.is_json or self.path not in ("/oauth/token", LOGIN):
             return super().form
         body = self.get_json(silent=True)
         items = body.items() if isinstance(body, dict) else ()
@@ -419,12 +442,15 @@ def claimed_client() -> str | None:
     """Which client the request is about, whichever way it says so."""
     values = request.values
     token = ledger.tokens.get(presented_token() or values.get("fb_exchange_token") or "")
+    logs_in = ledger.client_of_user(values.get("username")) if request.path == LOGIN else None
     return (
         basic_user()
         or values.get("client_id")
         or assertion_issuer(values.get("client_assertion"))
         or assertion_issuer(values.get("assertion"))
         or (token.client_id if token else None)
+        or (logs_in.client_id if logs_in else None)
+        or assertion_issuer(presented_token())
     )
 
 
@@ -478,7 +504,14 @@ class AuthlibServer(FlaskAuthorizationServer):  # type: ignore[misc]
     """Authlib's server on our ledger."""
 
     def authenticate_client(self, request: Any, methods: list[str], endpoint: str = "token") -> Client:
-        """Always 401 for wrong credentials. Authlib says 400 for some; RFC 6749 §5.2 allows both."""
+        """Always 401 for wrong credentials. Authlib says 400 for some; RFC 6749 §5.2 allows both.
+
+        Of the two ways to sign an assertion only the registered one is tried: a failed try would use it up.
+        """
+        registered = ledger.clients.get(g.client_id)
+        signs = registered is not None and registered.token_endpoint_auth_method.endswith("_jwt")
+        other = {"private_key_jwt", "client_secret_jwt"} - {registered.token_endpoint_auth_method if registered else ""}
+        methods = [method for method in methods if not (signs and method in other)]
         try:
             return cast("Client", super().authenticate_client(request, methods, endpoint))
         except InvalidClientError as error:
@@ -505,6 +538,18 @@ class PrivateKeyJwt(JWTBearerClientAssertion):  # type: ignore[misc]
     def resolve_client_public_key(self, client: Client) -> KeySet:
         """The registered keys."""
         return public_keys(client, InvalidClientError)
+
+
+class ClientSecretJwt(PrivateKeyJwt):
+    """The same signed with the client's secret, OpenID Connect Core §9."""
+
+    CLIENT_AUTH_METHOD = "client_secret_jwt"
+
+    def resolve_client_public_key(self, client: Client) -> OctKey:
+        """The secret itself is the key."""
+        if not client.client_secret:
+            raise InvalidClientError(description="The client has no secret.")
+        return OctKey.import_key(client.client_secret)
 
 
 class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
@@ -542,7 +587,83 @@ class RefreshToken(rfc6749.RefreshTokenGrant):  # type: ignore[misc]
 class ClientCredentials(rfc6749.ClientCredentialsGrant):  # type: ignore[misc]
     """RFC 6749 §4.4. Public clients have no credentials, so not for them."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS[:3]
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS[:-1]
+
+
+class Password(rfc6749.ResourceOwnerPasswordCredentialsGrant):  # type: ignore[misc]
+    """RFC 6749 §4.3."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def authenticate_user(self, username: str, password: str) -> str:
+        """The password is the grant, so a wrong one is `invalid_grant` (RFC 6749 §5.2); Authlib would say otherwise."""
+        if self.request.client.users.get(username) != password:
+            raise InvalidGrantError("Invalid username or password.")
+        return username
+
+    def authenticate_token_endpoint_client(self) -> Client:
+        """Before the password is looked at, as everywhere."""
+        self.request.client = super().authenticate_token_endpoint_client()
+        return cast("Client", self.request.client)
+
+
+class OwnGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
+    """A grant type Authlib does not have: a client shows something, and gets an access token for it."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
+    EXTRA: Json = {}
+
+    def validate_token_request(self) -> None:
+        """Who asks, and is what it shows good?"""
+        self.request.client = self.authenticate_token_endpoint_client()
+        self.check(self.request.client, self.request.form)
+
+    def check(self, client: Client, form: Any) -> None:
+        """Raise an OAuth2Error if it is not."""
+        raise NotImplementedError
+
+    def create_token_response(self) -> tuple[int, Json, Any]:
+        """RFC 6749 §5.1."""
+        user, scope = self.request.client.client_id, self.request.form.get("scope")
+        token = self.generate_token(user=user, scope=scope, include_refresh_token=False)
+        self.save_token(token)
+        return 200, {**token, **self.EXTRA}, self.TOKEN_RESPONSE_HEADER
+
+
+class AccountCredentials(OwnGrant):
+    """Zoom's "Server-to-Server OAuth"."""
+
+    GRANT_TYPE = "account_credentials"
+
+    def check(self, client: Client, form: Any) -> None:
+        """The account in which the app is installed."""
+        if form.get("account_id") != client.account_id:
+            raise InvalidRequestError("Invalid account id.")
+
+
+class TokenExchange(OwnGrant):
+    """RFC 8693 §2, for tokens that the client was told to bring."""
+
+    GRANT_TYPE = TOKEN_EXCHANGE
+    EXTRA = {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}
+
+    def check(self, client: Client, form: Any) -> None:
+        """A subject token that is not acceptable is an `invalid_request` (RFC 8693 §2.2.2)."""
+        if not form.get("subject_token_type", "").startswith("urn:ietf:params:oauth:token-type:"):
+            raise InvalidRequestError("Missing 'subject_token_type' in request.")
+        if form.get("subject_token") not in client.subject_tokens:
+            raise InvalidRequestError("The subject token is not acceptable.")
+
+
+class Saml2Bearer(OwnGrant):
+    """RFC 7522 §2.1, for assertions that the client was told to bring; in base64url without padding."""
+
+    GRANT_TYPE = SAML2_BEARER
+
+    def check(self, client: Client, form: Any) -> None:
+        """RFC 7522 §3.1."""
+        if form.get("assertion") not in client.assertions:
+            raise InvalidGrantError("The assertion is not valid.")
 
 
 class JwtBearer(JWTBearerGrant):  # type: ignore[misc]
@@ -658,7 +779,10 @@ def build_authlib_server() -> AuthlibServer:
     )
     server.register_token_generator("default", generator)
     server.register_client_auth_method("private_key_jwt", PrivateKeyJwt())
-    for grant in (RefreshToken, ClientCredentials, JwtBearer):
+    server.register_client_auth_method("client_secret_jwt", ClientSecretJwt())
+    for grant in (
+        *(RefreshToken, ClientCredentials, JwtBearer, Password, AccountCredentials, TokenExchange, Saml2Bearer),
+    ):
         server.register_grant(grant)
     for endpoint in (Introspection, Revocation):
         server.register_endpoint(endpoint)
@@ -785,6 +909,46 @@ def refresh_by_get(grant_type: str) -> ResponseReturnValue:
         raise MetaError("Unsupported post request.", 100)
     require_grant_type(grant_type)
     return long_lived_token(request.values.get("access_token"), grant_type)
+
+
+# --- Vendors' own: a login with an envelope, and GitHub Apps --------------------------------------------
+
+vendors = Blueprint("vendors", __name__)
+
+
+@vendors.post(LOGIN)
+def login() -> ResponseReturnValue:
+    """A login as many vendors have one: name and password in JSON, the token somewhere in an envelope."""
+    username, password = request.values.get("username"), request.values.get("password")
+    client = ledger.client_of_user(username)
+    if client is None or client.disabled or not username or client.users[username] != password:
+        problem = {"code": "BAD_LOGIN", "message": "Invalid username or password."}
+        return {"success": False, "errors": [problem]}, 401
+    value = ledger.issue(client, Grant(client.client_id, username), "access", client.access_lifetime)
+    lifetime = client.access_lifetime
+    return {"success": True, "data": {"session": {"token": value, "ttl_ms": lifetime and lifetime * 1000}}}
+
+
+@vendors.post(f"{INSTALLATIONS}<installation_id>/access_tokens")
+def installation_token(installation_id: str) -> ResponseReturnValue:
+    """GitHub, "Generating an installation access token": the app's JWT buys one; HTTP 201."""
+    client = ledger.enabled_client(assertion_issuer(presented_token()) or "")
+    if client is None or not client.jwks:
+        return {"message": "Integration not found"}, 404
+    try:
+        claims = jwt.decode(
+            presented_token() or "", public_keys(client, InvalidClientError), algorithms=["RS256"]
+        ).claims
+    except (JoseError, ValueError):
+        return {"message": "A JSON web token could not be decoded"}, 401
+    now = time.time()
+    if claims.get("iat", now + 1) > now or not now < claims.get("exp", 0) <= now + 600:
+        return {"message": "'Expiration time' claim ('exp') is too far in the future"}, 401
+    if installation_id != client.account_id:
+        return {"message": "Not Found", "status": "404"}, 404
+    value = ledger.issue(client, Grant(client.client_id, client.client_id), "access", client.access_lifetime)
+    ends = ledger.clock.now() + (client.access_lifetime or 3600)
+    return {"token": value, "expires_at": iso(ends), "permissions": {"metadata": "read"}}, 201
 
 
 # --- The resource ---------------------------------------------------------------------------------------
@@ -986,7 +1150,7 @@ def create_app() -> Flask:
     app = OneAtATime("tests.authorization_server")
     app.before_request(before)
     app.after_request(after)
-    for blueprint in (oauth, meta, api, admin):
+    for blueprint in (oauth, meta, vendors, api, admin):
         app.register_blueprint(blueprint)
     return app
 

@@ -719,7 +719,7 @@ def test_odd_characters_of_a_provider_can_be_kept(store: Store, connect: Connect
         guarded.fault(status=status, body=body, times=1)
         result = guarded.refresh(store)
         assert result.outcome.value == ("failed" if status == 400 else "renewed")
-        assert store.credentials.latest_evidence(guarded.credential(store)) == result.evidence
+        assert store.credentials.latest_evidence(guarded.credential(store), Kind.REFRESH) == result.evidence
         with store.database.write() as connection:
             connection.execute(update(credentials).values(attempt_after=None))
     assert store.credentials.tokens(guarded.credential(store)).refresh_token == "planted-r"

@@ -140,7 +140,7 @@ def test_a_conclusion_is_written_down_and_closes_the_question_unless_a_person_is
     credential = enrolled(store)
     number = opened(store, credential)
     proof = dead(Status.EXPIRED, investigation_id=number)
-    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=close, now=after(hours=1))
+    store.credentials.conclude(store.investigation(number), DEATH, [proof], [SYMPTOM], close=close, now=after(hours=1))
     investigation = store.investigation(number)
     assert (investigation.finding, investigation.explanation) == ("grant_dead", "The grant is dead.")
     assert investigation.owner == Owner.ACCOUNT.name
@@ -157,7 +157,7 @@ def test_a_question_that_answered_itself_meanwhile_is_not_concluded(store: Store
     renewed(store)
     before = raw.everything()
     proof = dead(Status.EXPIRED, investigation_id=investigation.id)
-    store.credentials.conclude(investigation, DEATH, [proof], SYMPTOM, close=False, now=after(hours=1))
+    store.credentials.conclude(investigation, DEATH, [proof], [SYMPTOM], close=False, now=after(hours=1))
     assert raw.everything() == before
 
 
@@ -179,7 +179,9 @@ def test_a_question_that_waits_for_a_person_is_not_taken_on_again(store: Store) 
     credential = enrolled(store)
     number = opened(store, credential)
     proof = dead(Status.EXPIRED, investigation_id=number)
-    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=False, now=after(minutes=1))
+    store.credentials.conclude(
+        store.investigation(number), DEATH, [proof], [SYMPTOM], close=False, now=after(minutes=1)
+    )
     assert store.investigations.take_on(credential, WORKER, after(days=3), abandoned_before=after(days=2)) is None
 
 
@@ -209,7 +211,7 @@ def test_a_lost_answer_ends_what_was_concluded_before_it_and_raises_a_question_o
     credential = enrolled(store)
     number = opened(store, credential)
     proof = dead(Status.EXPIRED, investigation_id=number)
-    store.credentials.conclude(store.investigation(number), DEATH, [proof], SYMPTOM, close=False, now=NOW)
+    store.credentials.conclude(store.investigation(number), DEATH, [proof], [SYMPTOM], close=False, now=NOW)
     loses_an_answer(store, after(minutes=5))
     concluded = store.investigation(number)
     assert concluded.closed_at == after(minutes=5)

@@ -415,6 +415,7 @@ class World:
             credentials=Gated(self.real.credentials, self),
             investigations=Gated(self.real.investigations, self),
             incidents=Gated(self.real.incidents, self),
+            clients=Gated(self.real.clients, self),
             investigation=self.gated("investigation", self.real.investigation),
         )
         self.variables = Variables(self)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 from joserfc import jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from tests.authorization_server.client import (
     REPOSITORY,
@@ -728,3 +728,94 @@ def test_garbage_in_the_basic_header_is_an_answer_not_a_crash(
     headers = {"Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
     answer = HTTP.post(server.token_url, data={"grant_type": "refresh_token"}, headers=headers, timeout=5)
     assert answer.status_code == status
+
+
+# --- Classes that vendors have
+
+
+def ask(server: AuthorizationServer, name: str, grant_type: str, **form: str) -> requests.Response:
+    return HTTP.post(server.token_url, data={"grant_type": grant_type, **form}, auth=(name, SECRET), timeout=5)
+
+
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+SAML2_BEARER = "urn:ietf:params:oauth:grant-type:saml2-bearer"
+
+SHOWN: dict[str, tuple[dict[str, Any], dict[str, str], str, str]] = {
+    "password": ({"users": {"ada": "pass"}}, {"username": "ada", "password": "pass"}, "password", "invalid_grant"),
+    "account_credentials": ({"account_id": "acc"}, {"account_id": "acc"}, "account_id", "invalid_request"),
+    TOKEN_EXCHANGE: (
+        *({"subject_tokens": ["sub"]}, {"subject_token": "sub", "subject_token_type": JWT_TYPE}),
+        *("subject_token", "invalid_request"),
+    ),
+    SAML2_BEARER: ({"assertions": ["PHNhbWw-"]}, {"assertion": "PHNhbWw-"}, "assertion", "invalid_grant"),
+}
+
+
+@pytest.mark.parametrize("grant_type", SHOWN)
+def test_who_shows_the_right_thing_gets_a_token_and_nobody_else(
+    server: AuthorizationServer, name: str, grant_type: str
+) -> None:
+    settings, form, shown, error = SHOWN[grant_type]
+    server.add_client(name, grant_types=[grant_type], **settings)
+    answer = ask(server, name, grant_type, **form)
+    assert answer.status_code == 200, answer.text
+    assert ("refresh_token" in answer.json()) == (grant_type == "password"), "RFC 6749 §4.3.3 allows one there"
+    assert ("issued_token_type" in answer.json()) == (grant_type == TOKEN_EXCHANGE)
+    assert probe(server, answer.json()["access_token"]).ok
+    wrong = ask(server, name, grant_type, **{**form, shown: "wrong"})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, error)
+    stranger = HTTP.post(server.token_url, data={"grant_type": grant_type, **form}, auth=(name, "no"), timeout=5)
+    assert (stranger.status_code, stranger.json()["error"]) == (401, "invalid_client")
+    assert ask(server, name, "refresh_token", refresh_token="x").json()["error"] == "unsupported_grant_type"
+
+
+def test_client_secret_jwt_is_taken_once_and_only_where_it_is_registered(
+    server: AuthorizationServer, name: str
+) -> None:
+    secret = "a secret of thirty-two characters"
+    claims = {"iss": name, "sub": name, "aud": server.token_url, "jti": "1", "exp": int(time.time()) + 60}
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": name,
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret)),
+    }
+    for method, status in (("client_secret_jwt", 200), ("client_secret_jwt", 401), ("private_key_jwt", 401)):
+        if method == "private_key_jwt" or status == 200:
+            settings = {"client_secret": secret, "jwks": JWKS, "token_endpoint_auth_method": method}
+            server.add_client(name, grant_types=["client_credentials"], **settings)
+        assert HTTP.post(server.token_url, data=form, timeout=5).status_code == status, method
+
+
+def test_a_vendors_login_has_the_token_in_an_envelope(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, grant_types=["long_lived"], users={f"user-of-{name}": "pass"})
+    login = {"username": f"user-of-{name}", "password": "pass"}
+    document = HTTP.post(server.login_url, json=login, timeout=5).json()
+    assert document["success"] is True
+    assert document["data"]["session"]["ttl_ms"] == 3_600_000
+    assert probe(server, document["data"]["session"]["token"]).ok
+    wrong = HTTP.post(server.login_url, json={**login, "password": "no"}, timeout=5)
+    assert (wrong.status_code, wrong.json()["success"]) == (401, False)
+    assert [seen.status for seen in server.requests(name)] == [200, 200, 401]
+    server.fault("status", client_id=name, status=503)
+    assert HTTP.post(server.login_url, json=login, timeout=5).status_code == 503, "its faults are those of a token URL"
+
+
+def test_a_github_apps_jwt_buys_a_token_of_its_own_installation(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, client_secret=None, jwks=JWKS, account_id="7")
+    now = int(time.time())
+
+    def buys(installation: str, key: RSAKey = KEY, **claims: Any) -> requests.Response:
+        signed = sign({"iss": name, "iat": now - 60, **claims}, key)
+        headers = {"Authorization": f"Bearer {signed}"}
+        return HTTP.post(server.installation_url(installation), headers=headers, timeout=5)
+
+    bought = buys("7")
+    assert bought.status_code == 201
+    assert bought.json()["expires_at"] > "2000"
+    assert probe(server, bought.json()["token"]).ok
+    assert buys("8").status_code == 404
+    assert buys("7", exp=now + 3600).status_code == 401, "GitHub takes ten minutes at the most"
+    assert buys("7", iat=now + 3600).status_code == 401
+    assert buys("7", key=RSAKey.generate_key(2048)).status_code == 401

@@ -23,7 +23,7 @@ from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.grants import settings
 from airflow_oauth_guard.grants.flow import Grant
 from airflow_oauth_guard.hooks.base import DIRECTLY_GIVEN, OAuthGuardHook
-from airflow_oauth_guard.hooks.config import duration, option
+from airflow_oauth_guard.hooks.config import configured_brake, duration, option
 from airflow_oauth_guard.metadata import config_default, connection_types, get_provider_info
 
 pytestmark = pytest.mark.airflow
@@ -181,7 +181,8 @@ def test_airflows_own_fields_are_named_for_what_they_mean(conn_type):
 CHOICES = {
     "client_auth": settings.CLIENT_AUTHS,
     "body_format": settings.BODY_FORMATS,
-    "probe_method": settings.PROBE_METHODS,
+    "probe_method": settings.METHODS,
+    "rotation": ("true", "false"),
     "expire_policy": settings.EXPIRE_POLICIES,
     "algorithm": settings.ALGORITHMS,
     "product": settings.INSTAGRAM_PRODUCTS,
@@ -202,9 +203,41 @@ def test_choices_and_defaults_are_those_the_settings_have(conn_type):
         assert given["description"]
 
 
+#: What a provider's preset may say as well: a default of the form's would be the connection's own word against it.
+SAID_BY_PRESETS = {
+    *("client_auth", "body_format", "algorithm", "audience", "scopes", "rotation", "rotation_grace", "probe_url"),
+    *("probe_method", "product"),
+}
+
+
+@pytest.mark.parametrize("conn_type", sorted(connection_types()))
+def test_what_a_preset_may_say_has_no_default_in_the_form_and_says_what_empty_means(conn_type):
+    for name, given in connection_types()[conn_type]["conn-fields"].items():
+        if name in SAID_BY_PRESETS:
+            assert "default" not in given["schema"], name
+        if name in SAID_BY_PRESETS and "enum" in given["schema"]:
+            assert "Empty" in given["description"], name
+
+
+@pytest.mark.parametrize("conn_type", sorted(connection_types()))
+def test_a_field_that_was_left_empty_or_filled_from_a_list_is_read_as_the_form_sends_it(conn_type):
+    """A form sends null or "" for what is empty, and text for whatever is chosen from a list."""
+    grant, entry = grant_of(conn_type), connection_types()[conn_type]
+    addresses = {"token_url": "https://id.example/token", "probe_url": "https://api.example/me"}
+    needed = {name: addresses.get(name, "given") for name in (*grant.required, *({"client_secret"} & grant.fields))}
+    for empty in (None, ""):
+        fields = {**dict.fromkeys(entry["conn-fields"], empty), **needed}
+        read = settings.read_settings("crm", fields, known=grant.fields, required=())
+        assert (read.expire_policy, read.rotation, read.allow_http) == ("ask", True, False)
+    for name, given in entry["conn-fields"].items():
+        for choice in given["schema"].get("enum", ()):
+            read = settings.read_settings("crm", {name: choice}, known=grant.fields, required=())
+            assert str(getattr(read, name)).lower() == choice.lower()
+
+
 @pytest.mark.parametrize("conn_type", sorted(connection_types()))
 def test_secrets_are_hidden_in_the_form(conn_type):
-    secret = {"refresh_token", "access_token", "private_key"}
+    secret = {"refresh_token", "access_token", "private_key", "user_password", "subject_token", "assertion"}
     for name, given in connection_types()[conn_type]["conn-fields"].items():
         assert (given["schema"].get("format") == "password") == (name in secret), name
 
@@ -240,12 +273,14 @@ def test_airflow_shows_the_form_that_is_described_here(conn_type, forms):
         assert shown["value"] == given["schema"].get("default")
         for key in ("type", "enum", "format"):
             assert shown["schema"].get(key) == given["schema"].get(key), f"{key} of {name}"
-    assert form.standard_fields.host.title == "Token URL"
-    assert form.standard_fields.port.hidden
-    assert form.standard_fields.url_schema.hidden
-    for given, hidden in (("login", form.standard_fields.login), ("password", form.standard_fields.password)):
-        is_hidden = hidden is not None and hidden.hidden
-        assert is_hidden == (given in entry["ui-field-behaviour"]["hidden-fields"])
+    standard, behaviour = form.standard_fields, entry["ui-field-behaviour"]
+    assert standard.port.hidden
+    assert standard.url_schema.hidden
+    for given, own in (("host", standard.host), ("login", standard.login), ("password", standard.password)):
+        is_hidden = own is not None and own.hidden
+        assert is_hidden == (given in behaviour["hidden-fields"])
+        if not is_hidden:
+            assert own.title == behaviour["relabeling"][given]
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------
@@ -264,7 +299,7 @@ def options_used() -> set[str]:
 def _option_of(call: ast.Call) -> set[str]:
     words = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
     name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-    if name in ("option", "duration") and len(words) == 1:
+    if name in ("option", "duration", "_number") and len(words) == 1:
         return set(words)
     return set(words[1:2]) if name.startswith("get") and words[:1] == ["oauth_guard"] else set()
 
@@ -279,11 +314,16 @@ def test_every_option_that_is_read_is_described_and_every_described_one_is_read(
 @pytest.mark.parametrize("name", sorted(DOCUMENT["config"]["oauth_guard"]["options"]))
 def test_a_default_is_usable_and_can_be_overridden(name, monkeypatch):
     given = DOCUMENT["config"]["oauth_guard"]["options"][name]
+    monkeypatch.delenv(f"AIRFLOW__OAUTH_GUARD__{name.upper()}", raising=False)
     assert option(name) == config_default(name) == (given["default"] or "")
-    if given["type"] == "float":
-        assert duration(name).total_seconds() == float(given["default"])
+    reads = {"brake_count": lambda: configured_brake().count, "brake_percent": lambda: configured_brake().percent}
+    read = reads.get(name, lambda: duration(name).total_seconds())
+    if given["type"] in ("float", "integer"):
+        assert read() == {"float": float, "integer": int}[given["type"]](given["default"])
     monkeypatch.setenv(f"AIRFLOW__OAUTH_GUARD__{name.upper()}", " 17 ")
     assert option(name) == "17"
+    if given["type"] in ("float", "integer"):
+        assert read() == 17
 
 
 def test_the_shipped_dags_fall_back_to_the_same_defaults():

@@ -115,7 +115,7 @@ BAD = {
     "no connection id": ([changed(conn_id=None)], "`conn_id`"),
     "an empty connection id": ([changed(conn_id="")], "`conn_id`"),
     "no class": ([changed(connection_class=None)], "`connection_class` must be one of"),
-    "an unknown class": ([changed(connection_class="oauth1")], "client_credentials, instagram_refresh"),
+    "an unknown class": ([changed(connection_class="oauth1")], "client_credentials, github_app, instagram_refresh"),
     "the connection type": ([changed(connection_class="oauth_guard_refresh_token")], "`connection_class`"),
     "no token": ([changed(access_token=None, refresh_token=None)], "neither"),
     "a token that is no text": ([changed(access_token=[f"{PLANTED}x"])], "`access_token` is not text"),
@@ -373,7 +373,9 @@ def test_the_tokens_before_are_brought_back_and_again_undone(store, tmp_path, ca
 def test_airflow_finds_the_commands_and_what_they_call():
     [group] = definition.get_cli_commands()
     assert group.name == "oauth-guard"
-    assert {command.name for command in group.subcommands} == {"import", "status", "revert", "rotate-key", "purge"}
+    assert {command.name for command in group.subcommands} == {
+        *("connect", "explain", "import", "providers", "purge", "revert", "rotate-key", "status")
+    }
     assert all(callable(command.func) for command in group.subcommands)
 
 

@@ -8,21 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow_oauth_guard.domain.answers import (
-    RFC6749_ERRORS,
-    Answer,
-    HttpAnswer,
-    NoAnswer,
-    Vocabulary,
-    answer_id,
-    read_probe_answer,
-    read_token_answer,
-)
+from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer, answer_id
 from airflow_oauth_guard.domain.clock import clock_skew
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Reading, Shape, Subject, Verdict
 from airflow_oauth_guard.domain.investigation import Case
+from airflow_oauth_guard.domain.reading import STANDARD, Dialect, read_probe_answer, read_token_answer
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.settings import read_settings
+from airflow_oauth_guard.grants.settings import THE_PROTOCOL, ProviderFacts, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,13 +64,13 @@ def seen(
     *,
     after: timedelta = timedelta(),
     generation: int = 1,
-    vocabulary: Vocabulary = RFC6749_ERRORS,
+    dialect: Dialect = STANDARD,
     shape: Shape = SHAPE,
     label: str = "",
     number: int | None = None,
 ) -> Evidence:
-    """The evidence a hook makes of an answer; a probe is read with RFC 6750's codes."""
-    reading = read_probe_answer(answer, {}) if kind is Kind.PROBE else read_token_answer(answer, vocabulary)
+    """The evidence a hook makes of an answer."""
+    reading = read_probe_answer(answer, dialect) if kind is Kind.PROBE else read_token_answer(answer, dialect)
     observed_at = NOW + after
     return Evidence(
         kind=kind,
@@ -136,9 +128,10 @@ def verdict_about(subject: Subject, verdict: Verdict, *, generation: int = 1, nu
 AnyGrant = TypeVar("AnyGrant", bound=Grant)
 
 
-def grant_of(grant_class: type[AnyGrant], **fields: Any) -> AnyGrant:
+def grant_of(grant_class: type[AnyGrant], facts: ProviderFacts = THE_PROTOCOL, **fields: Any) -> AnyGrant:
     """The grant of a connection `crm_prod` with these fields, checked as the hook checks them."""
-    return grant_class(read_settings("crm_prod", fields, known=grant_class.fields, required=grant_class.required))
+    settings = read_settings("crm_prod", fields, known=grant_class.fields, required=grant_class.required, facts=facts)
+    return grant_class(settings)
 
 
 def parameters_of(request: HttpRequest) -> list[tuple[str, str]]:
@@ -158,6 +151,8 @@ class Said:
     answer: Answer
     says_grant_dead: bool = False
     says_token_dead: bool = False
+    only_in_words: bool = False
+    """It reads like that to a person; no code that anybody documents says so, so it proves nothing."""
     alive: bool = False
     transient: bool = False
 
@@ -174,6 +169,12 @@ TOKEN_ANSWERS = (
     Said("scope", refusal("invalid_scope")),
     Said("consent", refusal("interaction_required")),
     Said("own words", refusal("TOKEN_GONE", "whatever that means")),
+    Said(
+        *("gone in words", refusal("TOKEN_GONE", "Your refresh token has expired.")),
+        says_grant_dead=True,
+        only_in_words=True,
+    ),
+    Said(*("gone in plain text", http(400, "the refresh token was revoked")), says_grant_dead=True, only_in_words=True),
     Said("html", http(403, "<html>blocked</html>")),
     Said("empty", http(400)),
     Said("moved", http(302, headers={"location": "https://elsewhere.example/"})),
@@ -191,6 +192,12 @@ PROBE_ANSWERS = (
         says_token_dead=True,
     ),
     Said("rejected in the body", http(401, {"error": "invalid_token"}), says_token_dead=True),
+    Said(
+        *("rejected in words", http(401, {"message": "The access token has expired."})),
+        says_token_dead=True,
+        only_in_words=True,
+    ),
+    Said("rejected in plain text", http(403, "token expired"), says_token_dead=True, only_in_words=True),
     Said("bare 401", http(401, {"message": "Unauthorized"})),
     Said("401 with a bare challenge", http(401, headers={"www-authenticate": 'Bearer realm="api"'})),
     Said("401 for another scheme", http(401, headers={"www-authenticate": 'Basic realm="api"'})),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -26,6 +27,11 @@ def test_every_finding_a_refresh_can_end_with_has_an_incident(finding):
 
 def test_what_time_may_cure_is_the_same_for_findings_and_incidents():
     assert {kind.value for kind in TIME_MAY_CURE} == {finding.value for finding in TRANSIENT}
+
+
+def test_one_credential_of_a_client_that_fails_as_a_whole_does_not_speak_for_itself():
+    assert not incident(IncidentKind.CLIENT_FAILING).speaks_for_itself
+    assert replace(incident(IncidentKind.CLIENT_FAILING), about=About.CLIENT).speaks_for_itself
 
 
 @pytest.mark.parametrize("kind", sorted(set(IncidentKind) - TIME_MAY_CURE))

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_guard.domain.answers import RFC6749_ERRORS, read_probe_answer, read_token_answer
+from airflow_oauth_guard.catalog.catalog import Catalog
+from airflow_oauth_guard.catalog.explaining import dialect_for
 from airflow_oauth_guard.domain.evidence import Subject, Verdict
+from airflow_oauth_guard.domain.reading import STANDARD, read_probe_answer, read_token_answer
 from airflow_oauth_guard.domain.status import RULES, TABLE, Rule, Status, _total, require_carries, rule_for
 from airflow_oauth_guard.errors import UnprovenTransitionError
-from airflow_oauth_guard.grants.meta import GRAPH_API_ERRORS, GRAPH_API_PROBE_ERRORS
 from tests.unit.domain.builders import PROBE_ANSWERS, TOKEN_ANSWERS, Said, http, probed, refreshed, unanswered
 from tests.unit.domain.builders import verdict_about as about
 
@@ -81,11 +82,14 @@ def test_an_unreachable_provider_never_changes_a_status(answer):
         assert rule_for(status, probed(answer)).target is None
 
 
+METAS = dialect_for(Catalog().get("facebook"), "meta_exchange")
+
+
 @pytest.mark.parametrize("said", [*TOKEN_ANSWERS, *PROBE_ANSWERS], ids=lambda said: said.name)
 def test_no_single_answer_makes_a_status_worse(said: Said):
     readings = [
-        *(read_token_answer(said.answer, vocabulary) for vocabulary in (RFC6749_ERRORS, GRAPH_API_ERRORS)),
-        *(read_probe_answer(said.answer, vocabulary) for vocabulary in ({}, GRAPH_API_PROBE_ERRORS)),
+        *(read_token_answer(said.answer, dialect) for dialect in (STANDARD, METAS)),
+        *(read_probe_answer(said.answer, dialect) for dialect in (STANDARD, METAS)),
     ]
     for status in Status:
         for reading in readings:

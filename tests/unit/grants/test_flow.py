@@ -2,22 +2,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc.jwk import RSAKey
 
+from airflow_oauth_guard import grants
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Subject, Verdict
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner, Step, next_step
+from airflow_oauth_guard.grants.account_credentials import AccountCredentialsGrant
 from airflow_oauth_guard.grants.client_credentials import ClientCredentialsGrant
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest, IssuedTokens, Outcome, issued_tokens, shape_of
+from airflow_oauth_guard.grants.github_app import GithubAppGrant
 from airflow_oauth_guard.grants.instagram_refresh import InstagramRefreshGrant
 from airflow_oauth_guard.grants.jwt_bearer import JwtBearerGrant
+from airflow_oauth_guard.grants.long_lived_token import LongLivedTokenGrant
 from airflow_oauth_guard.grants.meta_exchange import MetaExchangeGrant
+from airflow_oauth_guard.grants.password import PasswordGrant
 from airflow_oauth_guard.grants.refresh_token import RefreshTokenGrant
+from airflow_oauth_guard.grants.saml2_bearer import Saml2BearerGrant
+from airflow_oauth_guard.grants.settings import (
+    CLIENT_AUTHS,
+    LIFETIME_UNITS,
+    STANDARD_ANSWER,
+    ProviderFacts,
+    TokenAnswer,
+)
+from airflow_oauth_guard.grants.token_exchange import TokenExchangeGrant
+from airflow_oauth_guard.grants.two_step import TwoStepGrant
 from tests.unit.domain.builders import (
     NOW,
     PAUSE,
@@ -30,11 +48,13 @@ from tests.unit.domain.builders import (
     seen,
     unanswered,
 )
+from tests.unit.grants.certificates import certificate, pem
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.domain.answers import Answer
 
 PEM = RSAKey.generate_key(2048).as_pem(private=True).decode()
+CERTIFICATE = pem(certificate(load_pem_private_key(PEM.encode(), None)))
 TOKEN = "rt-s3cret&grant_type=password"
 """A token with everything a careless encoding trips over."""
 
@@ -44,7 +64,15 @@ GRANT_TYPES: dict[type[Grant], str] = {
     JwtBearerGrant: "urn:ietf:params:oauth:grant-type:jwt-bearer",
     MetaExchangeGrant: "fb_exchange_token",
     InstagramRefreshGrant: "ig_refresh_token",
+    PasswordGrant: "password",
+    AccountCredentialsGrant: "account_credentials",
+    TokenExchangeGrant: "urn:ietf:params:oauth:grant-type:token-exchange",
+    Saml2BearerGrant: "urn:ietf:params:oauth:grant-type:saml2-bearer",
+    GithubAppGrant: "",
+    TwoStepGrant: "",
+    LongLivedTokenGrant: "",
 }
+"""Every class there is; a test below compares."""
 FIELDS: dict[str, Any] = {
     "token_url": "https://id.example/token",
     "client_id": "app",
@@ -52,17 +80,25 @@ FIELDS: dict[str, Any] = {
     "private_key": PEM,
     "issuer": "svc",
     "scopes": "a b&grant_type=y",
+    "certificate": CERTIFICATE,
+    "username": "ann&grant_type=z",
+    "user_password": "pw-s3cret&grant_type=v",
+    "account_id": "acc&grant_type=w",
+    "subject_token": "st-s3cret&grant_type=u",
+    "assertion": "<saml>s3cret</saml>",
+    "provider": "acme",
+    "probe_url": "https://id.example/token",
 }
 
 
 def every_way() -> list[tuple[type[Grant], dict[str, Any]]]:
-    """Each class with each way to authenticate and each body format it has."""
+    """Each class with each way to authenticate, and with each body format where that way puts something in it."""
     ways = []
     for grant_class in GRANT_TYPES:
         base = {name: value for name, value in FIELDS.items() if name in grant_class.fields}
-        auths = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
-        for auth in auths if "client_auth" in grant_class.fields else [None]:
-            for body in ["form", "json"] if "body_format" in grant_class.fields else [None]:
+        for auth in CLIENT_AUTHS if "client_auth" in grant_class.fields else [None]:
+            bodies = ["form", "json", "query"] if auth in ("client_secret_post", "private_key_jwt") else ["form"]
+            for body in bodies if "body_format" in grant_class.fields else [None]:
                 chosen = {"client_auth": auth, "body_format": body}
                 ways.append((grant_class, base | {name: value for name, value in chosen.items() if value}))
     return ways
@@ -82,12 +118,18 @@ EVERY_WAY = pytest.mark.parametrize(
 # -- laws for every class -----------------------------------------------------------------------------------------
 
 
+def test_every_class_there_is_is_held_to_these_laws():
+    for module in iter_modules(grants.__path__):
+        import_module(f"{grants.__name__}.{module.name}")
+    assert set(GRANT_TYPES) == set(Grant.__subclasses__())
+
+
 @pytest.mark.rfc("6749", "4.5")
 @EVERY_WAY
 def test_a_class_sends_its_own_grant_type_once_and_no_other(grant_class, fields):
     request = grant_of(grant_class, **fields).request(TOKEN, NOW)
     sent = [value for name, value in parameters_of(request) if name == "grant_type"]
-    assert sent == [GRANT_TYPES[grant_class]]
+    assert sent == [GRANT_TYPES[grant_class]] * bool(GRANT_TYPES[grant_class])
     assert request.shape.grant_type == GRANT_TYPES[grant_class]
 
 
@@ -124,20 +166,34 @@ def test_no_secret_shows_in_the_repr_or_the_shape_of_a_request(grant_class, fiel
 @EVERY_WAY
 def test_everything_secret_in_a_request_is_listed_as_such(grant_class, fields):
     request = grant_of(grant_class, **fields).request(TOKEN, NOW)
-    harmless = {"grant_type", "client_id", "scope", "client_assertion_type"}
+    harmless = {"grant_type", "client_id", "scope", "client_assertion_type", "username", "account_id"}
+    harmless |= {"subject_token_type"}
     sent = [value for name, value in parameters_of(request) if name not in harmless]
-    basic = request.headers.get("Authorization", "").removeprefix("Basic ")
-    for secret in (*sent, *([basic] if basic else [])):
+    header = request.headers.get("Authorization", "").removeprefix("Basic ").removeprefix("Bearer ")
+    for secret in (*sent, *([header] if header else [])):
         assert secret in request.secrets
-    assert set(request.secrets) >= {fields[name] for name in ("client_secret",) if name in fields}
+    held = {"client_secret", "private_key", "user_password", "subject_token", "assertion"}
+    assert {value.strip() for value in request.secrets} >= {fields[name].strip() for name in held & set(fields)}
     assert all(request.secrets)
+    told = {"app", "read", "grant_type", "password", "account_credentials", FIELDS["username"], FIELDS["account_id"]}
+    assert not told & set(request.secrets)
 
 
 @pytest.mark.parametrize("grant_class", GRANT_TYPES)
 def test_a_class_sends_the_stored_token_or_none(grant_class):
     fields = {name: value for name, value in FIELDS.items() if name in grant_class.fields}
     request = grant_of(grant_class, **fields).request(TOKEN, NOW)
-    assert (TOKEN in dict(parameters_of(request)).values()) == bool(grant_class.sends)
+    borne = request.headers.get("Authorization", "").endswith(TOKEN)
+    assert (borne or TOKEN in dict(parameters_of(request)).values()) == bool(grant_class.sends)
+
+
+@EVERY_WAY
+def test_only_a_client_of_tls_shows_its_certificate_and_never_one_that_signs(grant_class, fields):
+    shown = grant_of(grant_class, **fields).request(TOKEN, NOW).client_certificate
+    if fields.get("client_auth") == "tls_client_auth":
+        assert shown == f"{CERTIFICATE.strip()}\n{PEM.strip()}\n"
+    if fields.get("client_auth", "").endswith("_jwt") or "certificate" not in grant_class.fields:
+        assert shown == ""
 
 
 @pytest.mark.rfc("6749", "10.4")
@@ -190,6 +246,10 @@ def test_metas_classes_read_metas_codes(grant_class):
 # -- issued tokens ------------------------------------------------------------------------------------------------
 
 
+def issued(content: Any, where: TokenAnswer = STANDARD_ANSWER) -> IssuedTokens:
+    return issued_tokens(content, where, NOW)
+
+
 @pytest.mark.rfc("6749", "5.1")
 @pytest.mark.parametrize(
     ("value", "lifetime"),
@@ -215,7 +275,7 @@ def test_metas_classes_read_metas_codes(grant_class):
     ids=lambda value: str(value)[:20],
 )
 def test_a_strange_expires_in_never_costs_the_token_beside_it(value, lifetime):
-    tokens = issued_tokens({"access_token": "at-2", "refresh_token": "rt-2", "expires_in": value})
+    tokens = issued({"access_token": "at-2", "refresh_token": "rt-2", "expires_in": value})
     assert (tokens.access_token, tokens.refresh_token, tokens.expires_in) == ("at-2", "rt-2", lifetime)
 
 
@@ -228,7 +288,7 @@ def test_no_value_of_any_other_field_costs_the_token(value):
         "scope": value,
         "token_type": value,
     }
-    tokens = issued_tokens(document)
+    tokens = issued(document)
     assert tokens.access_token == "at-2"
     assert tokens.expires_in is None or tokens.expires_in >= timedelta()
     is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
@@ -264,14 +324,14 @@ def test_half_a_character_or_nul_beside_a_token_costs_no_token(odd):
 
 
 def test_a_refresh_token_that_is_a_number_is_a_text_of_digits():
-    assert issued_tokens({"access_token": "at-2", "refresh_token": 1234567890123}).refresh_token == "1234567890123"
-    assert issued_tokens({"access_token": "at-2", "refresh_token": True}).refresh_token is None
+    assert issued({"access_token": "at-2", "refresh_token": 1234567890123}).refresh_token == "1234567890123"
+    assert issued({"access_token": "at-2", "refresh_token": True}).refresh_token is None
 
 
 @pytest.mark.rfc("6749", "6")
 def test_an_answer_without_a_refresh_token_leaves_the_one_in_use():
-    assert issued_tokens({"access_token": "at-2"}).refresh_token is None
-    assert issued_tokens({"access_token": "at-2", "refresh_token": ""}).refresh_token is None
+    assert issued({"access_token": "at-2"}).refresh_token is None
+    assert issued({"access_token": "at-2", "refresh_token": ""}).refresh_token is None
 
 
 def test_the_repr_of_tokens_and_outcomes_shows_none_of_them():
@@ -279,6 +339,111 @@ def test_the_repr_of_tokens_and_outcomes_shows_none_of_them():
     assert outcome.tokens is not None
     assert "s3cret" not in repr(outcome)
     assert "s3cret" not in str(outcome.tokens)
+
+
+# -- where else an answer may keep it -----------------------------------------------------------------------------
+
+IN_AN_HOUR = NOW + timedelta(hours=1)
+
+
+def read(body: object, status: int = 200, **facts: Any) -> IssuedTokens | None:
+    fields = {"token_url": "https://id.example/token", "client_id": "app", "client_auth": "none"}
+    return grant_of(RefreshTokenGrant, ProviderFacts(**facts), **fields).read(http(status, body)).tokens
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "lifetime"),
+    [
+        ("seconds", 3600, timedelta(hours=1)),
+        ("seconds", "3600", timedelta(hours=1)),
+        ("seconds", " 3600 ", timedelta(hours=1)),
+        ("milliseconds", 3_600_000, timedelta(hours=1)),
+        ("milliseconds", "3600000", timedelta(hours=1)),
+        ("instant", "2026-03-14T10:00:00Z", timedelta(hours=1)),
+        ("instant", "2026-03-14T10:00:00.500Z", timedelta(hours=1, seconds=0.5)),
+        ("instant", "2026-03-14T11:00:00+01:00", timedelta(hours=1)),
+        ("instant", "2026-03-14T10:00:00", None),
+        ("instant", "tomorrow", None),
+        ("instant", int(IN_AN_HOUR.timestamp()), timedelta(hours=1)),
+        ("instant", str(int(IN_AN_HOUR.timestamp())), timedelta(hours=1)),
+        ("instant", int(IN_AN_HOUR.timestamp() * 1000), timedelta(hours=1)),
+        ("instant", "2026-03-14T08:00:00Z", None),
+        ("instant", 0, None),
+        ("instant", -(10**18), None),
+        ("instant", 10**18, None),
+        ("instant", "9999-12-31T23:59:59-14:00", None),
+        ("instant", None, None),
+        ("instant", [], None),
+        ("milliseconds", None, None),
+    ],
+    ids=str,
+)
+def test_a_lifetime_is_read_in_the_providers_own_unit(unit, value, lifetime):
+    assert issued({"access_token": "at", "expires_in": value}, TokenAnswer(expires_in_unit=unit)).expires_in == lifetime
+
+
+@given(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers()),
+    st.sampled_from(LIFETIME_UNITS),
+)
+@example(-(10**18), "instant")
+@example("²²²²-01-01", "instant")
+def test_no_value_of_a_lifetime_costs_the_token_in_any_unit(value, unit):
+    tokens = issued({"access_token": "at-2", "expires_in": value}, TokenAnswer(expires_in_unit=unit))
+    assert tokens.access_token == "at-2"
+    assert tokens.expires_in is None or tokens.expires_in >= timedelta()
+
+
+@given(st.datetimes(datetime(2026, 3, 14, 9, 1), datetime(2035, 1, 1), timezones=st.just(timezone.utc)))
+def test_an_instant_means_the_same_as_text_seconds_or_milliseconds(at):
+    at = at.replace(microsecond=0)
+    where = TokenAnswer(expires_in_unit="instant")
+    written = [at.isoformat(), at.isoformat().replace("+00:00", "Z"), at.timestamp(), int(at.timestamp() * 1000)]
+    assert {issued({"access_token": "at", "expires_in": value}, where).expires_in for value in written} == {at - NOW}
+
+
+@pytest.mark.rfc("6749", "5.1")
+@pytest.mark.parametrize("absent", [{}, {"expires_in": None}, {"expires_in": "soon"}, {"expires_in": 0}], ids=str)
+def test_a_lifetime_that_is_not_told_is_the_documented_one(absent):
+    assert read({"access_token": "at", **absent}).expires_in is None
+    documented = timedelta(days=60)
+    assert read({"access_token": "at", **absent}, access_token_lifetime=documented).expires_in == documented
+    told = read({"access_token": "at", "expires_in": 60}, access_token_lifetime=documented)
+    assert told.expires_in == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (
+            {"code": 0, "message": "OK", "data": {"access_token": "at", "refresh_token": "rt", "expires_in": 3600}},
+            TokenAnswer("data.access_token", "data.refresh_token", "data.expires_in"),
+        ),
+        (
+            {"token": "at", "refreshToken": "rt", "expiresAt": "2026-03-14T10:00:00Z"},
+            TokenAnswer("token", "refreshToken", "expiresAt", "instant"),
+        ),
+        ([{"t": "at", "r": "rt", "e": "3600"}], TokenAnswer("0.t", "0.r", "0.e")),
+        ("t=at&r=rt&e=3600000", TokenAnswer("t", "r", "e", "milliseconds")),
+        (
+            "<login xmlns='urn:x'><session id='at' refresh='rt'/><expires>3600</expires></login>",
+            TokenAnswer("login.session.id", "login.session.refresh", "login.expires"),
+        ),
+    ],
+    ids=["envelope", "own names", "list", "query string", "xml"],
+)
+@pytest.mark.parametrize("status", [200, 201])
+def test_tokens_are_taken_from_where_the_provider_keeps_them(body, where, status):
+    assert read(body, status, answer=where) == IssuedTokens("at", "rt", timedelta(hours=1))
+    assert read(body, status, answer=replace(where, access_token="elsewhere")) is None
+
+
+def test_an_envelope_around_the_tokens_need_not_hold_all_of_them():
+    where = TokenAnswer("data.access_token", "data.refresh_token", "data.expires_in")
+    assert read({"data": {"access_token": "at"}}, answer=where) == IssuedTokens("at")
+    assert read({"data": {"access_token": "at", "refresh_token": {}, "expires_in": []}}, answer=where) == IssuedTokens(
+        "at"
+    )
 
 
 # -- the form of a request ----------------------------------------------------------------------------------------
@@ -305,7 +470,7 @@ def provider_of(expected: str, refuse: Answer):
     """A token endpoint that turns a request away for its grant type before it looks at any token."""
 
     def answer(request: HttpRequest) -> Answer:
-        if dict(parameters_of(request))["grant_type"] != expected:
+        if dict(parameters_of(request)).get("grant_type", "") != expected:
             return refuse
         return http(200, {"access_token": "at-2"})
 
@@ -318,7 +483,7 @@ def look_into(grant: Grant, provider, **known: bool) -> Conclusion:
 
     def look(kind: Kind, token: str) -> None:
         request = grant.request(token, now)
-        item = seen(kind, provider(request), after=now - NOW, vocabulary=grant.vocabulary, shape=request.shape)
+        item = seen(kind, provider(request), after=now - NOW, dialect=grant.dialect, shape=request.shape)
         evidence.append(replace(item, id=len(evidence) + 1))
 
     look(Kind.REFRESH, TOKEN)

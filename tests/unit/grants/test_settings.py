@@ -2,27 +2,50 @@ from __future__ import annotations
 
 import pickle
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError
+from airflow_oauth_guard.grants.account_credentials import AccountCredentialsGrant
 from airflow_oauth_guard.grants.client_credentials import ClientCredentialsGrant
+from airflow_oauth_guard.grants.flow import Grant
+from airflow_oauth_guard.grants.github_app import GithubAppGrant
 from airflow_oauth_guard.grants.instagram_refresh import InstagramRefreshGrant
 from airflow_oauth_guard.grants.jwt_bearer import JwtBearerGrant
+from airflow_oauth_guard.grants.long_lived_token import LongLivedTokenGrant
 from airflow_oauth_guard.grants.meta_exchange import MetaExchangeGrant
+from airflow_oauth_guard.grants.password import PasswordGrant
 from airflow_oauth_guard.grants.refresh_token import RefreshTokenGrant
-from airflow_oauth_guard.grants.settings import ALGORITHMS, DEFAULT_MARGIN, GrantSettings, read_settings
+from airflow_oauth_guard.grants.saml2_bearer import Saml2BearerGrant
+from airflow_oauth_guard.grants.settings import (
+    ALGORITHMS,
+    BODY_FORMATS,
+    CLIENT_AUTHS,
+    DEFAULT_MARGIN,
+    GrantSettings,
+    ProviderFacts,
+    filled,
+    read_settings,
+)
+from airflow_oauth_guard.grants.token_exchange import TokenExchangeGrant
+from airflow_oauth_guard.grants.two_step import TwoStepGrant
 
-if TYPE_CHECKING:
-    from airflow_oauth_guard.grants.flow import Grant
-
+URL = {"token_url": "https://id.example/token"}
+CLIENT = {**URL, "client_id": "app", "client_secret": "cl-s3cret"}
 COMPLETE: dict[type[Grant], dict[str, Any]] = {
-    RefreshTokenGrant: {"token_url": "https://id.example/token", "client_id": "app", "client_secret": "cl-s3cret"},
-    ClientCredentialsGrant: {"token_url": "https://id.example/token", "client_id": "app", "client_secret": "cl-s3cret"},
-    JwtBearerGrant: {"token_url": "https://id.example/token", "issuer": "svc", "private_key": "pk-s3cret"},
-    MetaExchangeGrant: {"token_url": "https://id.example/token", "client_id": "app", "client_secret": "cl-s3cret"},
-    InstagramRefreshGrant: {"token_url": "https://id.example/token"},
+    RefreshTokenGrant: CLIENT,
+    ClientCredentialsGrant: CLIENT,
+    JwtBearerGrant: {**URL, "issuer": "svc", "private_key": "pk-s3cret"},
+    MetaExchangeGrant: CLIENT,
+    InstagramRefreshGrant: URL,
+    PasswordGrant: {**CLIENT, "username": "ann", "user_password": "pw-s3cret"},
+    AccountCredentialsGrant: {**CLIENT, "account_id": "acc"},
+    TokenExchangeGrant: {**URL, "subject_token": "st-s3cret"},
+    Saml2BearerGrant: {**URL, "assertion": "<saml>s3cret</saml>"},
+    GithubAppGrant: {**URL, "client_id": "app", "private_key": "pk-s3cret"},
+    TwoStepGrant: {**URL, "provider": "acme"},
+    LongLivedTokenGrant: {"probe_url": "https://id.example/me", "access_token": "at-s3cret"},
 }
 CLASSES = pytest.mark.parametrize("grant_class", COMPLETE, ids=lambda grant: grant.connection_class)
 
@@ -43,7 +66,7 @@ def complaint(grant_class: type[Grant] = RefreshTokenGrant, **changes: Any) -> C
 @CLASSES
 def test_the_required_fields_are_enough(grant_class):
     settings = read(grant_class)
-    assert settings.token_url == "https://id.example/token"
+    assert settings.token_url == COMPLETE[grant_class].get("token_url", "")
     assert settings.refresh_margin == DEFAULT_MARGIN
     assert settings.expire_policy == "ask"
     assert settings.allow_http is False
@@ -83,7 +106,8 @@ def test_a_field_the_class_does_not_have_is_named_along_with_those_it_has(grant_
 
 @CLASSES
 def test_every_field_of_a_class_is_one_the_settings_know(grant_class):
-    assert grant_class.fields <= set(GrantSettings.__dataclass_fields__)
+    from_elsewhere = {"provider", "provider_params", "subject_token_file", "assertion_file"}
+    assert grant_class.fields <= set(GrantSettings.__dataclass_fields__) | from_elsewhere
     assert set(grant_class.required) <= grant_class.fields
 
 
@@ -125,8 +149,7 @@ class TestUrls:
 @pytest.mark.parametrize(
     ("name", "right"),
     [
-        ("client_auth", "client_secret_post"),
-        ("body_format", "json"),
+        *(("body_format", body_format) for body_format in BODY_FORMATS),
         ("probe_method", "POST"),
         ("expire_policy", "evidence"),
         *(("algorithm", algorithm) for algorithm in ALGORITHMS),
@@ -187,12 +210,15 @@ def test_a_private_key_pasted_on_one_line_gets_its_lines_back():
     [
         ("client_secret_basic", "client_secret"),
         ("client_secret_post", "client_secret"),
+        ("client_secret_jwt", "client_secret"),
         ("private_key_jwt", "private_key"),
+        ("tls_client_auth", "certificate"),
+        ("tls_client_auth", "private_key"),
         ("none", None),
     ],
 )
 def test_a_client_has_what_its_way_to_authenticate_needs(grant_class, client_auth, needs):
-    held = {"client_secret": "cl-s3cret", "private_key": "pk-s3cret"}
+    held = {"client_secret": "cl-s3cret", "private_key": "pk-s3cret", "certificate": "ct-s3cret"}
     others = {name: value for name, value in held.items() if name != needs}
     if needs is None:
         assert read(grant_class, client_secret=None, client_auth=client_auth).client_auth == "none"
@@ -210,6 +236,69 @@ SECRETS = {
     "access_token": "at-s3cret",
     "refresh_token": "rt-s3cret",
 }
+
+
+@pytest.mark.rfc("8705", "2")
+@pytest.mark.parametrize("client_auth", CLIENT_AUTHS)
+def test_every_way_to_authenticate_is_one_a_connection_can_choose(client_auth):
+    assert read(private_key="pk", certificate="ct", client_auth=client_auth).client_auth == client_auth
+    assert "something_else" in str(complaint(client_auth="something_else"))
+
+
+@CLASSES
+def test_no_secret_of_any_class_shows_and_all_of_them_are_listed(grant_class):
+    settings = read(grant_class)
+    assert "s3cret" not in repr(settings)
+    held = {value for value in COMPLETE[grant_class].values() if "s3cret" in value}
+    assert set(settings.secrets) == held
+
+
+def test_a_file_or_a_param_that_was_read_elsewhere_is_not_unknown():
+    settings = read(TokenExchangeGrant, subject_token_file="/var/run/token", provider_params={"shop": "acme"})
+    assert settings.subject_token == "st-s3cret"
+
+
+def test_a_certificate_pasted_on_one_line_gets_its_lines_back():
+    assert read(certificate="-----BEGIN\\nAAAA\\n-----END").certificate == "-----BEGIN\nAAAA\n-----END"
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"client_auth": "tls_client_auth", "certificate": "C", "private_key": "K"}, "C\nK\n"),
+        ({"client_auth": "private_key_jwt", "certificate": "C", "private_key": "K"}, ""),
+        ({"client_auth": "client_secret_jwt", "certificate": "C", "private_key": "K"}, ""),
+        ({"certificate": "C"}, ""),
+        ({"private_key": "K"}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_a_certificate_is_shown_with_its_key_or_not_at_all(changes, shown):
+    assert read(**changes).client_certificate == shown
+
+
+def test_a_text_is_filled_with_what_is_known_and_keeps_what_is_not():
+    assert filled("{a}-{b}-{a}", {"a": "1"}) == "1-{b}-1"
+    assert filled('{"query": "{ shop { id } }"}', {"shop": "x", "id": "y"}) == '{"query": "{ shop { id } }"}'
+    assert filled("{a}", {"a": "{b}", "b": "no"}) == "{b}"
+
+
+def test_what_a_providers_texts_may_take_is_there():
+    settings = read(PasswordGrant, scopes="a, b")
+    assert dict(settings.fillings) == {
+        "client_id": "app",
+        "client_secret": "cl-s3cret",
+        "username": "ann",
+        "password": "pw-s3cret",
+        "scopes": "a b",
+    }
+
+
+def test_facts_come_along_as_they_are():
+    facts = ProviderFacts(provider="acme")
+    settings = read_settings("crm_prod", CLIENT, known=RefreshTokenGrant.fields, required=(), facts=facts)
+    assert settings.facts is facts
 
 
 def test_the_repr_of_settings_shows_no_secret_and_their_secrets_are_listed():

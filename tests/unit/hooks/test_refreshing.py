@@ -614,6 +614,6 @@ def test_a_refresh_that_breaks_does_not_take_a_living_token_away(connect, store,
     make_due(store, guarded.conn_id, life_left=timedelta(minutes=12))
     monkeypatch.setattr(store.credentials, "lease", raises(error))
     assert guarded.hook().get_token() == held
-    make_due(store, guarded.conn_id)
+    make_due(store, guarded.conn_id, life_left=timedelta())
     with pytest.raises(CredentialUnusableError, match=f"`{guarded.conn_id}` has no access token with life left"):
         guarded.hook().get_token()

@@ -8,13 +8,16 @@ import gzip
 import json
 import logging
 import socket
+import ssl
 import struct
 import time
 import tracemalloc
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,7 @@ from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, NoAnswer
 from airflow_oauth_guard.grants.flow import HttpRequest, shape_of
 from airflow_oauth_guard.hooks import transport
 from airflow_oauth_guard.hooks.transport import BODY_LIMIT, send
+from tests.unit.grants.certificates import certificate, new_key, pem
 
 pytestmark = pytest.mark.airflow
 
@@ -420,6 +424,189 @@ def test_whether_a_token_may_have_been_issued_follows_from_the_status(status, ma
     answer = answered_by(handler, deadline=timedelta(seconds=0.3) if ends == "hangs" else DEADLINE)
     assert isinstance(answer, NoAnswer)
     assert answer.maybe_processed is maybe_processed
+
+
+# -- client certificates ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of our own, which this process trusts, and the files that the ssl module wants."""
+
+    folder: Path
+    key: Any
+    root: Any
+
+    def issue(self, name: str, *, password: bytes = b"") -> str:
+        """Certificate and key of somebody, in PEM."""
+        key = new_key()
+        return pem(certificate(key, name, issuer=(self.root, self.key))) + pem(key, password)
+
+    def server(self, newest: ssl.TLSVersion) -> ssl.SSLContext:
+        """Lets in whoever shows a certificate of this authority."""
+        file = self.folder / "server.pem"
+        file.write_text(self.issue("server"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = newest
+        context.load_cert_chain(file)
+        context.load_verify_locations(self.folder / "root.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
+    key = new_key()
+    made = Authority(tmp_path, key, certificate(key, "root", is_authority=True))
+    (tmp_path / "root.pem").write_text(pem(made.root))
+    # The system's own trust store, as OpenSSL looks for it.
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    transport._tls.cache_clear()
+    yield made
+    transport._tls.cache_clear()
+
+
+@dataclass
+class Visit:
+    answer: Answer
+    asked: int = 0
+    """Requests that reached the server's own code."""
+    peer: str = ""
+    """The name in the certificate that the client showed."""
+
+
+def visit(authority: Authority, shown: str, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Visit:
+    """Send one request to a server that wants a client certificate."""
+    seen = Visit(NoAnswer("never sent", maybe_processed=False, received_at=transport.utcnow()))
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            seen.asked += 1
+            seen.peer = dict(field[0] for field in writer.get_extra_info("peercert")["subject"])["commonName"]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            # Whoever was not let in is gone.
+            pass
+        finally:
+            writer.close()
+
+    async def play() -> Answer:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        async with await asyncio.start_server(handle, "127.0.0.1", 0, ssl=authority.server(newest)) as server:
+            port = server.sockets[0].getsockname()[1]
+            asked = replace(request(f"https://127.0.0.1:{port}/token"), client_certificate=shown)
+            return await send(asked, deadline=DEADLINE)
+
+    seen.answer = asyncio.run(play())
+    return seen
+
+
+VERSIONS = pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+
+
+@pytest.mark.rfc("8705", "2")
+@VERSIONS
+def test_a_server_that_wants_a_certificate_lets_in_whoever_shows_it(authority, newest):
+    seen = visit(authority, authority.issue("crm-app"), newest=newest)
+    assert isinstance(seen.answer, HttpAnswer), seen.answer
+    assert (seen.answer.status, seen.asked, seen.peer) == (200, 1, "crm-app")
+
+
+@pytest.mark.rfc("8705", "2")
+@VERSIONS
+def test_without_the_certificate_there_is_no_answer_and_the_request_is_not_read(authority, newest):
+    seen = visit(authority, "", newest=newest)
+    assert isinstance(seen.answer, NoAnswer)
+    assert seen.asked == 0
+    # Since TLS 1.3 a client hears that it is not let in only after it has sent.
+    assert newest is ssl.TLSVersion.TLSv1_3 or not seen.answer.maybe_processed
+
+
+def test_a_certificate_of_somebody_else_is_not_let_in(authority):
+    key = new_key()
+    seen = visit(authority, pem(certificate(key, "stranger")) + pem(key))
+    assert isinstance(seen.answer, NoAnswer)
+    assert seen.asked == 0
+
+
+def test_two_connections_each_show_their_own_certificate(authority):
+    one, other = authority.issue("one"), authority.issue("other")
+    assert [visit(authority, shown).peer for shown in (one, other, one)] == ["one", "other", "one"]
+
+
+def test_a_certificate_does_not_make_us_trust_the_server(authority, monkeypatch):
+    """Its issuer may be anybody; the server has to be known to this machine."""
+    shown = authority.issue("crm-app")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.folder / "nothing.pem"))
+    (authority.folder / "nothing.pem").write_text(pem(certificate(new_key(), "another root", is_authority=True)))
+    transport._tls.cache_clear()
+    seen = visit(authority, shown)
+    assert isinstance(seen.answer, NoAnswer)
+    assert not seen.answer.maybe_processed
+    assert seen.asked == 0
+
+
+def swapped(authority: Authority) -> str:
+    return pem(certificate(new_key(), "crm-app", issuer=(authority.root, authority.key))) + pem(new_key())
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda _: "s3cret nonsense",
+        lambda authority: pem(authority.root),
+        lambda authority: authority.issue("crm-app").partition("-----BEGIN PRIVATE")[0],
+        swapped,
+        lambda authority: authority.issue("crm-app")[:-60],
+    ],
+    ids=["text", "no key", "key cut off", "another key", "broken key"],
+)
+def test_a_certificate_that_cannot_be_shown_is_no_answer_and_not_an_exception(authority, shown):
+    seen = visit(authority, shown(authority))
+    assert isinstance(seen.answer, NoAnswer)
+    assert (seen.answer.maybe_processed, seen.answer.provider_at_fault) == (False, False)
+    assert "s3cret" not in seen.answer.reason
+    assert "PRIVATE KEY" not in seen.answer.reason
+    assert "certificate" in seen.answer.reason, "or somebody will look for a proxy"
+    assert seen.asked == 0
+
+
+def test_a_key_with_a_password_is_no_answer_and_nobody_is_asked_to_type_one(authority, monkeypatch):
+    """OpenSSL would ask on the terminal, in the middle of the event loop, where no deadline holds."""
+    load, asked = ssl.SSLContext.load_cert_chain, []
+
+    def without_a_terminal(self: ssl.SSLContext, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
+        if certfile == authority.folder / "server.pem":
+            return load(self, certfile)
+        if password is None:
+            asked.append(certfile)
+            raise ssl.SSLError("somebody would have to type the password")
+        return load(self, certfile, keyfile, password)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", without_a_terminal)
+    seen = visit(authority, authority.issue("crm-app", password=b"s3cret"))
+    assert isinstance(seen.answer, NoAnswer)
+    assert not seen.answer.maybe_processed
+    assert not asked
+
+
+def test_a_key_is_nowhere_on_disk_once_it_is_in_use(authority, tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    seen_modes = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def watch(self: ssl.SSLContext, certfile: Any, *args: Any, **kwargs: Any) -> None:
+        seen_modes.append(oct(Path(certfile).stat().st_mode & 0o777))
+        load(self, certfile, *args, **kwargs)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watch)
+    shown = authority.issue("crm-app")
+    transport._tls(shown)
+    assert seen_modes == ["0o600"]
+    assert list(folder.iterdir()) == []
 
 
 # -- nothing secret is told -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
-from airflow_oauth_guard.domain.evidence import Finding
+from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
 from airflow_oauth_guard.errors import NotRegisteredError
 from airflow_oauth_guard.hooks.context import LABEL
-from airflow_oauth_guard.operators.approval import EXPIRE, KEEP, ExpireApprovalOperator
+from airflow_oauth_guard.operators.approval import BY_POLICY, EXPIRE, KEEP, ExpireApprovalOperator
 from tests.airflow_parts import Recorder, asked, concluded, enrolled, proven_dead, renew, task_context
 
 try:
@@ -148,3 +149,46 @@ def test_no_question_is_a_skip(store, questions):
     with pytest.raises(AirflowSkipException):
         approval("").execute(task_context("approve"))
     assert questions == []
+
+
+# -- the wait before an expiry without a person -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(monkeypatch) -> None:
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__EXPIRE_WAIT_SECONDS", "21600")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_by_policy_a_proven_death_waits_for_hours_before_it_is_approved(store):
+    question = proven_dead(store, expire_policy="evidence")
+    with pytest.raises(TaskDeferred) as deferred:
+        approval(question).execute(task_context("approve"))
+    assert deferred.value.method_name == "resume_after_wait"
+    left = deferred.value.trigger.moment - datetime.now(timezone.utc)
+    assert timedelta(hours=5) < left <= timedelta(hours=6)
+    assert store.investigation(question).answer is None
+
+
+def test_after_the_wait_the_proof_is_approved_by_policy(store):
+    question = proven_dead(store, expire_policy="evidence")
+    assert approval(question).resume_after_wait(task_context("approve"))["by"] == BY_POLICY
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_renewal_during_the_wait_ends_the_question(store):
+    question = proven_dead(store, expire_policy="evidence")
+    renew(store, "crm")
+    with pytest.raises(AirflowSkipException, match="nothing to approve"):
+        approval(question).resume_after_wait(task_context("approve"))
+
+
+def test_a_provider_that_says_something_else_by_then_keeps_its_credential(store):
+    question = proven_dead(store, expire_policy="evidence")
+    credential = store.investigation(question).credential
+    changed = store.credentials.latest_evidence(credential, Kind.REFRESH)
+    assert changed is not None
+    reading = replace(changed.reading, finding=Finding.PROVIDER_OUTAGE, subject=Subject.PROVIDER)
+    store.credentials.record(credential, replace(changed, id=None, reading=reading), datetime.now(timezone.utc))
+    with pytest.raises(AirflowSkipException, match="kept for now"):
+        approval(question).resume_after_wait(task_context("approve"))
