@@ -67,12 +67,9 @@ TOKEN_CODES: Vocabulary = (
     *_codes(Finding.REQUEST_MALFORMED, "unsupported_response_type"),
     # RFC 7009 section 2.2.1
     *_codes(Finding.REQUEST_MALFORMED, "unsupported_token_type"),
-    # RFC 6750 section 3.1: at a token endpoint the token sent is the refresh token
-    *_codes(Finding.GRANT_DEAD, "invalid_token"),
     # RFC 8628 section 3.5
     *_codes(Finding.RATE_LIMITED, "slow_down"),
     *_codes(Finding.ACCOUNT_ACTION, "authorization_pending"),
-    *_codes(Finding.GRANT_DEAD, "expired_token"),
     # RFC 8707 section 2, RFC 9449 sections 5 and 8, RFC 9396 section 5
     *_codes(Finding.REQUEST_MALFORMED, "invalid_target", "invalid_dpop_proof", "use_dpop_nonce"),
     *_codes(
@@ -266,6 +263,10 @@ _NOT_SENT = _says(
 
 TOKEN_WORDS: Vocabulary = (
     _says(Finding.RATE_LIMITED, "a limit on our rate", _RATE),
+    # Codes of resources (RFC 6750 section 3.1) and of the device flow (RFC 8628 section 3.5): sent by a token endpoint they are
+    # about the refresh token as a rule, but no document says so.
+    ErrorRule(Finding.GRANT_DEAD, "invalid_token", meaning="the refresh token"),
+    ErrorRule(Finding.GRANT_DEAD, "expired_token", meaning="the refresh token"),
     GRANT_ENDED,
     _NOT_SENT,
     _says(Finding.ACCOUNT_ACTION, "a policy or the account", _ACCOUNT),
