@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_guard.domain.evidence import Finding
 from airflow_oauth_guard.grants.instagram_refresh import InstagramRefreshGrant
-from tests.unit.domain.builders import NOW, grant_of, meta_refusal, parameters_of
+from tests.unit.domain.builders import NOW, grant_of, parameters_of
 
 URL = "https://graph.instagram.com/refresh_access_token"
 
@@ -41,9 +40,3 @@ def test_a_query_of_the_token_url_is_kept():
 def test_the_access_token_is_its_own_grant_so_it_must_be_renewed_while_it_lives():
     assert InstagramRefreshGrant.sends == "access_token"
     assert InstagramRefreshGrant.needs_live_token
-
-
-def test_metas_codes_are_read():
-    grant = grant_of(InstagramRefreshGrant, token_url=URL)
-    assert grant.read(meta_refusal(190, "Session has expired")).reading.finding is Finding.GRANT_DEAD
-    assert grant.read(meta_refusal(4)).reading.finding is Finding.RATE_LIMITED

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_oauth_guard.catalog.catalog import Catalog
+from airflow_oauth_guard.catalog.explaining import dialect_for
 from airflow_oauth_guard.domain.evidence import Finding
+from airflow_oauth_guard.domain.reading import read_token_answer
 from airflow_oauth_guard.errors import ConnectionFieldError
 from airflow_oauth_guard.grants.meta_exchange import MetaExchangeGrant
 from tests.unit.domain.builders import NOW, grant_of, http, meta_refusal, parameters_of
@@ -40,10 +43,11 @@ def test_the_app_secret_is_required():
 @pytest.mark.parametrize("code", [1, 2, 4, 10, 17, 32, 100, 101, 102, 190, 459, 464, 613, 7777])
 def test_every_code_of_metas_can_be_read(code):
     """`1`, "API Unknown", is also what a wrong app secret earns: it must become evidence, not an exception."""
-    outcome = grant_of(MetaExchangeGrant, **FIELDS).read(meta_refusal(code, "Something"))
-    assert outcome.tokens is None
-    assert str(code) in outcome.reading.explanation
-    assert (outcome.reading.finding is Finding.GRANT_DEAD) == (code in (102, 190))
+    reading = read_token_answer(
+        meta_refusal(code, "Something"), dialect_for(Catalog().get("facebook"), "meta_exchange")
+    )
+    assert str(code) in reading.explanation
+    assert (reading.finding is Finding.GRANT_DEAD) == (code in (102, 190))
 
 
 def test_a_longer_lived_token_is_read_from_the_answer():
