@@ -152,7 +152,7 @@ class Conclusion:
     missing: tuple[str, ...] = ()
     """The conditions of a proven death that are not met."""
     shared: bool = False
-    """It is about the client, and one alarm speaks for all its credentials."""
+    """It is about what the credentials of one client have in common, and one alarm speaks for all of them."""
 
 
 def next_step(case: Case, now: datetime) -> Step | Conclusion:
@@ -199,7 +199,7 @@ def conclude(case: Case) -> Conclusion:
         access_token=access_token,
         access_token_rests_on=token_proof,
         missing=missing,
-        shared=subject is Subject.CLIENT and case.siblings.fail_together,
+        shared=subject in (Subject.CLIENT, Subject.REQUEST) and case.siblings.fail_together,
     )
 
 
@@ -284,7 +284,8 @@ def _about_the_grant(case: Case) -> _Judgement:
             f"The provider could not be asked ({said}{wait}); nothing is known against this credential.",
             *(Owner.NOBODY, ()),
         )
-    return _by_siblings(case, latest) or _by_control(case, latest) or _by_four_conditions(case, latest)
+    # What the control and the answer itself say comes first: a request that is wrong for a whole client is ours all the same.
+    return _by_control(case, latest) or _by_siblings(case, latest) or _by_four_conditions(case, latest)
 
 
 def _by_siblings(case: Case, latest: Evidence) -> _Judgement | None:

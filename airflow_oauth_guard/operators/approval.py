@@ -101,6 +101,8 @@ class ExpireApprovalOperator(HITLOperator):
             self.defer(trigger=DateTimeTrigger(moment=matures_at), method_name="resume_after_wait")
         latest = store.credentials.latest_evidence(investigation.credential, Kind.REFRESH)
         if latest is not None and latest.finding is not Finding.GRANT_DEAD:
+            # Closed, or no later failure could raise a question of its own.
+            store.investigations.close(investigation.id, now)
             raise AirflowSkipException(
                 f"`{conn_id}` is kept for now: its provider does not say any more that the grant is dead ({latest.sentence()})."
             )

@@ -1258,7 +1258,9 @@ class Guard:
             self.year.at(self.world.now + wait, action=lambda: self.approve(question))
             return
         latest = question.row.latest_refresh
-        if latest is None or latest.finding is F.GRANT_DEAD:
+        if latest is not None and latest.finding is not F.GRANT_DEAD:
+            self.memory.close(question, self.world.ours())
+        else:
             question.answer, question.answered_by = "approved", POLICY
             self.expire(question)
 

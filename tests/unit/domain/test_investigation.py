@@ -19,6 +19,7 @@ from airflow_oauth_guard.domain.investigation import (
     Case,
     Conclusion,
     Owner,
+    Siblings,
     Step,
     conclude,
     next_step,
@@ -651,3 +652,24 @@ def test_every_investigation_ends_after_a_handful_of_looks(data):
     for kind in (Kind.PROBE, Kind.REFRESH):
         looked = [item.observed_at for item in known.evidence if item.kind is kind]
         assert all(later - earlier >= PAUSE for earlier, later in itertools.pairwise(looked))
+
+
+def test_the_incident_at_every_credential_of_a_client_at_once_is_still_our_request_and_not_the_apps():
+    """DESIGN's incident: one hard-coded grant type for all; 400 to everybody, whatever the token."""
+    together = Siblings(failing=19, working=0, names=("crm_2", "crm_3"))
+    story = [
+        refreshed(refusal("unsupported_grant_type"), number=1),
+        controlled(refusal("unsupported_grant_type"), number=2),
+    ]
+    found = conclude(replace(case(*story), siblings=together))
+    assert (found.finding, found.owner) == (Finding.REQUEST_MALFORMED, Owner.CODE)
+    assert "Our request is wrong" in found.explanation
+    assert found.shared, "one alarm for all of them"
+
+
+def test_grants_that_seem_to_die_all_at_once_are_not_called_dead():
+    together = Siblings(failing=19, working=0, names=("crm_2", "crm_3"))
+    story = [refreshed(refusal("invalid_grant"), number=1), refreshed(refusal("invalid_grant"), after=PAUSE, number=2)]
+    found = conclude(replace(case(*story, shape_proven=True), siblings=together))
+    assert (found.finding, found.owner, found.verdict) == (Finding.CLIENT_MISCONFIGURED, Owner.APP, Verdict.OPEN)
+    assert found.shared

@@ -11,6 +11,7 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
+from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.operators.approval import BY_POLICY, EXPIRE, KEEP, ExpireApprovalOperator
@@ -192,3 +193,6 @@ def test_a_provider_that_says_something_else_by_then_keeps_its_credential(store)
     store.credentials.record(credential, replace(changed, id=None, reading=reading), datetime.now(timezone.utc))
     with pytest.raises(AirflowSkipException, match="kept for now"):
         approval(question).resume_after_wait(task_context("approve"))
+    kept = store.investigation(question)
+    assert (kept.answer, kept.credential.status) == (None, Status.ACTIVE)
+    assert kept.closed_at is not None, "or no later failure could raise a question"
