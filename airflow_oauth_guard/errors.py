@@ -9,10 +9,13 @@
     │   ├── StoreConfigurationError   ... the store's address, key or version
     │   └── NaiveDatetimeError        ... an instant without a time zone
     ├── StoreUnavailableError         the store cannot be reached now; retrying may help
+    │   └── StoreBusyError            ... it ended our transaction in favour of another
     ├── LeaseLostError                another process may refresh this credential now; nothing was sent
     ├── NotRegisteredError            a credential, source or investigation nobody told us about
     ├── CredentialUnusableError       there is no token a consumer may use; never read it as "no data"
     ├── UnprovenTransitionError       a status change whose evidence does not carry it
+    ├── AlertNotSentError             a notifier could not deliver an alert
+    │   └── AlertPartlySentError      ... to all of its services; some have it
     └── NeedsAPersonError             the guard did its work and somebody has to act
 
 What a provider may normally answer ("no", "later", nothing at all) is a value, not an error.
@@ -67,6 +70,10 @@ class StoreUnavailableError(OAuthGuardError):
     """The store's database cannot be reached, or is too busy to write to; nothing was changed."""
 
 
+class StoreBusyError(StoreUnavailableError):
+    """The database ended our transaction in favour of another. Nothing of it was written; it can be repeated."""
+
+
 class LeaseLostError(OAuthGuardError):
     """The sole right to refresh a credential ran out before the request was sent."""
 
@@ -81,6 +88,14 @@ class CredentialUnusableError(OAuthGuardError):
 
 class UnprovenTransitionError(OAuthGuardError):
     """The evidence offered does not carry the status change it was offered for."""
+
+
+class AlertNotSentError(OAuthGuardError):
+    """A notifier reached nobody, and would have said nothing about it."""
+
+
+class AlertPartlySentError(AlertNotSentError):
+    """Some of a notifier's services have the alert: to send it again would send it to those twice."""
 
 
 class NeedsAPersonError(OAuthGuardError):

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Variable, task
 
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.operators.heartbeat import HeartbeatOperator
 from airflow_oauth_guard.task_groups.guard import guard_credential

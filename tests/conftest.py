@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -68,6 +69,13 @@ def nobody_calls_the_real_internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def no_wait_before_an_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proven death waits for hours before the policy `evidence` lets it expire; only the tests of that wait have it."""
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__EXPIRE_WAIT_SECONDS", "0")
+
+
+@pytest.fixture(autouse=True)
+def no_wait_before_an_alert_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only where it is imported already: this file must not import Airflow.
+    if telling := sys.modules.get("airflow_oauth_guard.notifications.telling"):
+        monkeypatch.setattr(telling.SENDING, "sleep", lambda seconds: None)
 
 
 @pytest.fixture(scope="session")

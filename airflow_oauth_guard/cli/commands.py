@@ -47,7 +47,7 @@ def import_tokens(args: argparse.Namespace) -> None:
     """Read credentials and store their tokens; all or none."""
     with clear_errors():
         enrollments = read_credentials(read_input(args.file))
-        store = _store()
+        store = open_store()
         for enrollment in enrollments:
             stored = store.credentials.import_tokens(
                 enrollment, utcnow(), Observer(task_id="airflow oauth-guard import")
@@ -65,7 +65,7 @@ def connect(args: argparse.Namespace) -> None:
         print(f"Waiting for {words(invitation.expires_in)} at the most ...", flush=True)  # noqa: T201
 
     with clear_errors():
-        store, hook = _store(), get_hook(args.conn_id)
+        store, hook = open_store(), get_hook(args.conn_id)
         connected = hook.run(connect_device(hook, store, Observer(task_id="airflow oauth-guard connect"), invite))
         print(f"{connected.conn_id}: generation {connected.generation}, {connected.status.value}")  # noqa: T201
 
@@ -73,7 +73,7 @@ def connect(args: argparse.Namespace) -> None:
 def status(args: argparse.Namespace) -> None:
     """Print the roster."""
     with clear_errors():
-        rows = roster(_store())
+        rows = roster(open_store())
         if args.json:
             print(json.dumps(rows, indent=2))  # noqa: T201
             return
@@ -84,7 +84,7 @@ def status(args: argparse.Namespace) -> None:
 def rotate_key(_args: argparse.Namespace) -> None:
     """Encrypt everything with the newest key, and say whether the older ones are needed still."""
     with clear_errors():
-        rotation = _store().upkeep.rotate_key()
+        rotation = open_store().upkeep.rotate_key()
         print(f"Encrypted anew: {rotation.encrypted_anew}. Under the newest key already: {rotation.up_to_date}.")  # noqa: T201
         for name in rotation.unreadable:
             print(f"No key of `[core] fernet_key` opens it: {name}", file=sys.stderr)  # noqa: T201
@@ -122,7 +122,7 @@ def purge(args: argparse.Namespace) -> None:
     from airflow_oauth_guard.operators.purge import configured_retention
 
     with clear_errors():
-        went = _store().upkeep.purge(configured_retention(), utcnow(), dry_run=args.dry_run)
+        went = open_store().upkeep.purge(configured_retention(), utcnow(), dry_run=args.dry_run)
         for table, count in went.items():
             print(f"{table}: {count} {'would go' if args.dry_run else 'deleted'}")  # noqa: T201
 
@@ -131,7 +131,7 @@ def revert(args: argparse.Namespace) -> None:
     """Bring the tokens before back."""
     with clear_errors():
         who = Observer(task_id="airflow oauth-guard revert")
-        reverted = _store().credentials.revert(args.conn_id, utcnow(), who)
+        reverted = open_store().credentials.revert(args.conn_id, utcnow(), who)
         print(f"{reverted.conn_id}: generation {reverted.generation}, {reverted.status.value}; asked at the next cycle")  # noqa: T201
 
 
@@ -213,7 +213,8 @@ def _enrollment(entry: Any, position: int) -> Enrollment:
     )
 
 
-def _store() -> Store:
+def open_store() -> Store:
+    """The store, for a command."""
     # Outside a task Airflow looks a connection up in its own database only for a process that says it is a server.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     return get_store()

@@ -21,6 +21,41 @@ ARG_PROVIDER = Arg(("--provider",), help="Who answered, where the input does not
 ARG_GRANT_CLASS = Arg(("--grant-class",), help="The connection class, where the input does not say.")
 ARG_ONE_PROVIDER = Arg(("provider",), nargs="?", help="Show all that is known of this one.")
 
+ARG_SOURCE = Arg(("source",), help="The source's name.")
+ARG_ROWS = Arg(("--rows",), help="How many rows the job moved. Leave it out where nobody knows, which is not zero.")
+ARG_AT = Arg(("--at",), help="When the job ran (ISO 8601 with a time zone); now by default.")
+ARG_WATERMARK = Arg(("--watermark",), help="How far the data reaches (ISO 8601 with a time zone).")
+ARG_RUN = Arg(("--run",), help="The run's name: one heartbeat for each, however often it is sent.")
+ARG_FOR = Arg(("--for",), dest="lasting", help="How long, such as 4h or 2d.")
+ARG_MUTE_UNTIL = Arg(("--until",), help="Until when (ISO 8601 with a time zone).")
+ARG_REASON = Arg(("--reason",), help="Why, for whoever wonders.")
+ARG_ABOUT = Arg(
+    ("about",),
+    choices=("credential", "client", "source", "group", "route", "monitor"),
+    help="What the alarm is about.",
+)
+ARG_NAME = Arg(("name",), help="Its name, as the alarm says it.")
+ARG_MAX_AGE = Arg(("--max-age",), help="How long ago either may have spoken, such as 45m; its window by default.")
+
+ARG_HISTORY = Arg(("file",), help="A CSV file with the columns source, time and rows, or - for standard input.")
+ARG_WINDOW = Arg(
+    ("--window",), default="learned", help="learned (the default), a duration such as 24h, or 'cron 0 6 * * *'."
+)
+ARG_BUDGET = Arg(
+    ("--budget",), type=float, default=0.1, help="False alarms per source and month that a learned window may cost."
+)
+ARG_TIMEZONE = Arg(("--timezone",), default="UTC", help="Of the cron and the closed days; UTC by default.")
+ARG_CLOSED = Arg(
+    ("--closed",),
+    help="When nothing is expected: weekdays and dates, such as sat,sun,2026-12-24/2026-12-27,--01-01.",
+)
+ARG_FALLBACK = Arg(("--fallback",), default="24h", help="The window until there is enough to learn from; 24h.")
+ARG_STEP = Arg(("--step",), default="1h", help="How often the check would have run; 1h.")
+ARG_REPLAY_UNTIL = Arg(
+    ("--until",), help="When the history ends (ISO 8601 with a time zone); with its last heartbeat by default."
+)
+ARG_PLOT = Arg(("--plot",), help="Draw it, too: a PNG. Needs matplotlib, our extra `plot`.")
+
 COMMANDS = (
     ActionCommand(
         name="explain",
@@ -39,6 +74,78 @@ COMMANDS = (
         help="List the providers of the catalog, or what is known of one and from where.",
         func=lazy_load_command("airflow_oauth_guard.cli.explain.providers"),
         args=(ARG_ONE_PROVIDER,),
+    ),
+    ActionCommand(
+        name="heartbeat",
+        help="Announce that a job outside Airflow ran, and how much it moved.",
+        description=(
+            "A source that nobody declared is watched from then on, with a learned window. Sent again with the same "
+            "--run, or the same --at where there is none, it is one heartbeat."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.heartbeat"),
+        args=(ARG_SOURCE, ARG_ROWS, ARG_AT, ARG_WATERMARK, ARG_RUN),
+    ),
+    ActionCommand(
+        name="sources",
+        help="Show every source: how it stands, when it spoke last, and when its silence becomes an alarm.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.sources"),
+        args=(ARG_JSON,),
+    ),
+    ActionCommand(
+        name="mute",
+        help="Raise no alarm about a source for a while.",
+        description="A pause has an end, and one that lasts for weeks is an alarm of its own.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.mute"),
+        args=(ARG_SOURCE, ARG_FOR, ARG_MUTE_UNTIL, ARG_REASON),
+    ),
+    ActionCommand(
+        name="unmute",
+        help="End a source's pause now.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.unmute"),
+        args=(ARG_SOURCE,),
+    ),
+    ActionCommand(
+        name="forget",
+        help="Watch a source no more.",
+        description="Its heartbeats stay until they are purged. A declaration that names it, or its next heartbeat, brings it back.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.forget"),
+        args=(ARG_SOURCE,),
+    ),
+    ActionCommand(
+        name="acknowledge",
+        help="Say that somebody is on an alarm: it is told no more while it stays the same.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.acknowledge"),
+        args=(ARG_ABOUT, ARG_NAME),
+    ),
+    ActionCommand(
+        name="expected",
+        help="Say that a source's last alarm had to be expected: its window learns from it.",
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.expected"),
+        args=(ARG_SOURCE,),
+    ),
+    ActionCommand(
+        name="health",
+        help="Say whether anybody watches, for probes outside Airflow; exit code 1 if not.",
+        description=(
+            "The DAGs oauth_guard_flat_line and oauth_guard_refresh must have spoken lately, and nothing may be open about "
+            "the watch itself or the ways to tell people."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.sources.health"),
+        args=(ARG_MAX_AGE, ARG_JSON),
+    ),
+    ActionCommand(
+        name="replay",
+        help="Say how a window would have behaved on a history.",
+        description=(
+            "Goes through heartbeats step by step, each check knowing only what was before it, and prints every alarm there "
+            "would have been as JSON lines: source, kind (late, flat or stuck), opened, resolved (null while open) and "
+            "explanation. Times are ISO 8601, UTC where they do not say; empty rows are unknown. Needs no store."
+        ),
+        func=lazy_load_command("airflow_oauth_guard.cli.replay.replay_history"),
+        args=(
+            *(ARG_HISTORY, ARG_WINDOW, ARG_BUDGET, ARG_TIMEZONE, ARG_CLOSED, ARG_FALLBACK, ARG_STEP),
+            *(ARG_REPLAY_UNTIL, ARG_PLOT),
+        ),
     ),
     ActionCommand(
         name="import",

@@ -10,11 +10,32 @@ from enum import Enum
 RENOTIFY_AFTER = timedelta(hours=24)
 """An open incident that needs a person is told again once a day; more often teaches people to look away."""
 
+RENOTIFY_SOON_AFTER = timedelta(hours=4)
+"""The second telling of what loses data by the hour: half a working day, so that whoever missed the first still sees it."""
+
+ESCALATE_AFTER = timedelta(hours=24)
+"""What nobody has acknowledged a day after it was told reached nobody who could help."""
+
 
 class About(str, Enum):
     CREDENTIAL = "credential"
     CLIENT = "client"
     SOURCE = "source"
+    GROUP = "group"
+    """Sources that are quiet together."""
+    ROUTE = "route"
+    """A way to tell people."""
+    MONITOR = "monitor"
+    """What watches a source, where the watching itself is in question."""
+
+
+class Phase(str, Enum):
+    """How far people have come with an incident."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody is on it, so nobody is told again."""
+    RESOLVED = "resolved"
 
 
 class IncidentKind(str, Enum):
@@ -34,7 +55,13 @@ class IncidentKind(str, Enum):
     FALSE_EXPIRY = "false_expiry"
     LATE = "late"
     FLAT = "flat"
+    STUCK = "stuck"
     UNMEASURED = "unmeasured"
+    QUIET_TOGETHER = "quiet_together"
+    EVERYTHING_QUIET = "everything_quiet"
+    ALERTS_FAILING = "alerts_failing"
+    MUTED_FOR_LONG = "muted_for_long"
+    CANARY_UNHEARD = "canary_unheard"
 
     @property
     def headline(self) -> str:
@@ -56,10 +83,32 @@ _HEADLINES: Mapping[IncidentKind, str] = {
     IncidentKind.FALSE_EXPIRY: "it was set expired and turned out alive",
     IncidentKind.LATE: "no run within its window",
     IncidentKind.FLAT: "runs, but no rows within its window",
+    IncidentKind.STUCK: "runs, and moves the same again and again",
     IncidentKind.UNMEASURED: "nobody can say whether rows arrived",
+    IncidentKind.QUIET_TOGETHER: "many sources of one cause are quiet together",
+    IncidentKind.EVERYTHING_QUIET: "most of what was expected is missing at once",
+    IncidentKind.ALERTS_FAILING: "alerts cannot be sent",
+    IncidentKind.MUTED_FOR_LONG: "it has been muted for long",
+    IncidentKind.CANARY_UNHEARD: "the test alarm did not get through",
 }
 
 TIME_MAY_CURE = frozenset({IncidentKind.RATE_LIMITED, IncidentKind.PROVIDER_OUTAGE})
+
+
+QUIET = frozenset({IncidentKind.LATE, IncidentKind.FLAT, IncidentKind.STUCK})
+"""A source that does not send what it should."""
+
+SPEAK_FOR_OTHERS = frozenset({About.GROUP, About.MONITOR})
+"""What can have members."""
+
+
+def next_telling_after(about: About, times_told: int) -> timedelta:
+    """How long an alert is left to work before the next about the same incident.
+
+    Credentials and clients have margins of days, and are told daily. A source loses data meanwhile: 4 hours, then daily.
+    """
+    daily = about in {About.CREDENTIAL, About.CLIENT} or times_told > 1
+    return RENOTIFY_AFTER if daily else RENOTIFY_SOON_AFTER
 
 
 @dataclass(frozen=True)
@@ -80,9 +129,31 @@ class Incident:
     signature: str = ""
     first_notified_at: datetime | None = None
     last_notified_at: datetime | None = None
+    times_told: int = 0
+    """Of what it is now: another kind of wrong is told from the beginning."""
     resolved_at: datetime | None = None
+    resolution: str = ""
     escalates_at: datetime | None = None
     """For incidents that time may cure: from when on a person is needed all the same."""
+    escalated_at: datetime | None = None
+    """When those were told who are called where nobody reacts."""
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    expected_by: str = ""
+    """Who said that this had to be expected."""
+    part_of: int | None = None
+    """The open incident that speaks for this one."""
+
+    @property
+    def open_for(self) -> str:
+        """What it is about, as one word: ``source/crm_contacts``."""
+        return f"{self.about.value}/{self.name}"
+
+    @property
+    def phase(self) -> Phase:
+        if self.resolved_at is not None:
+            return Phase.RESOLVED
+        return Phase.OPEN if self.acknowledged_at is None else Phase.ACKNOWLEDGED
 
     def needs_a_person(self, now: datetime) -> bool:
         if self.kind in TIME_MAY_CURE and self.escalates_at is not None:
@@ -91,15 +162,26 @@ class Incident:
 
     @property
     def speaks_for_itself(self) -> bool:
-        """False for one credential of a client that fails as a whole: the client's own incident, while it is open, speaks for
-        all of them.
+        """False for a member of a group, and for one credential of a client that fails as a whole: their incident, while it
+        is open, speaks for all of them.
         """
-        return not (self.kind is IncidentKind.CLIENT_FAILING and self.about is About.CREDENTIAL)
+        return self.part_of is None and not (
+            self.kind is IncidentKind.CLIENT_FAILING and self.about is About.CREDENTIAL
+        )
 
     def is_to_be_told(self, now: datetime) -> bool:
-        """Whether an alert goes out now: somebody is needed and was not told lately."""
-        told_lately = self.last_notified_at is not None and now - self.last_notified_at < RENOTIFY_AFTER
-        return self.needs_a_person(now) and not told_lately
+        """Whether an alert goes out now: somebody is needed, nobody is on it, and nobody was told lately."""
+        again_after = next_telling_after(self.about, self.times_told)
+        told_lately = self.last_notified_at is not None and now - self.last_notified_at < again_after
+        return self._waits_for_a_person(now) and not told_lately
+
+    def is_to_be_escalated(self, now: datetime, after: timedelta = ESCALATE_AFTER) -> bool:
+        """Whether people were told so long ago that others are told now, once."""
+        told_long_ago = self.first_notified_at is not None and now - self.first_notified_at >= after
+        return self._waits_for_a_person(now) and self.escalated_at is None and told_long_ago
+
+    def _waits_for_a_person(self, now: datetime) -> bool:
+        return self.phase is Phase.OPEN and self.part_of is None and self.needs_a_person(now)
 
     def sentence(self) -> str:
         return f"{self.about.value} `{self.name}`: {self.kind.headline}. {self.summary}"

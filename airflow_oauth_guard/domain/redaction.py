@@ -65,6 +65,18 @@ def _forms(secret: str) -> Iterable[str]:
     return {secret, *encoded, *lower, html.escape(secret), html.escape(secret, quote=False), *in_json, *slashed}
 
 
+ERROR_LIMIT = 300
+"""Characters of an error in a message."""
+
+_ADDRESS = re.compile(r"""[a-z][a-z0-9+.-]*://[^\s'"<>]+|(?<=url: )[^\s'"<>]+|[?&][\w.-]+=[^\s'"<>&]+""", re.IGNORECASE)
+
+
+def redact_error(error: BaseException) -> str:
+    """An error as a message may quote it: its type and its words, without addresses, since many hold a token."""
+    said = redact_text(_ADDRESS.sub("<address>", " ".join(str(error).split())), ())[:ERROR_LIMIT]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def redact_body(body: bytes, secrets: Iterable[str]) -> str:
     """The body as evidence keeps it: of JSON, XML and query strings only what explains, as JSON."""
     known = tuple(secrets)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from airflow_oauth_guard.catalog.catalog import Catalog
 from airflow_oauth_guard.domain.brake import Brake
+from airflow_oauth_guard.domain.quiet_hours import QuietHours, read_quiet_hours
 from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
 from airflow_oauth_guard.metadata import config_default
 
@@ -69,6 +70,24 @@ def expire_wait() -> timedelta:
         ConfigurationError: If it is no number of seconds, 0 or more.
     """
     return timedelta(seconds=_number("expire_wait_seconds"))
+
+
+def quiet_hours() -> QuietHours | None:
+    """When only urgent alerts go out; None for never.
+
+    Raises:
+        ConfigurationError: If it is no stretch of the day.
+    """
+    return read_quiet_hours(option("quiet_hours"), "`[oauth_guard] quiet_hours`")
+
+
+def escalate_after() -> timedelta:
+    """How long an alert may go unacknowledged before others are told as well.
+
+    Raises:
+        ConfigurationError: If it is no number of hours, 0 or more.
+    """
+    return timedelta(hours=_number("escalate_after_hours"))
 
 
 def _number(name: str) -> float:

@@ -1,26 +1,23 @@
-"""Look for sources that have gone quiet."""
+"""Look for sources that have gone quiet, and tell people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk import BaseOperator
 
-from airflow_oauth_guard.domain.flat_line import (
-    Measure,
-    Source,
-    SourceFinding,
-    judge,
-    require_distinct,
-    sources_from_json,
-)
+from airflow_oauth_guard.detector.passing import CANARY_SOURCE, DETECTOR_SOURCE, Pass
+from airflow_oauth_guard.domain.flat_line import judge
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
-from airflow_oauth_guard.errors import NeedsAPersonError, NotRegisteredError, OAuthGuardError
-from airflow_oauth_guard.hooks.config import get_store
-from airflow_oauth_guard.hooks.context import label
+from airflow_oauth_guard.domain.sources import Source
+from airflow_oauth_guard.domain.windows import Cron, check_cron
+from airflow_oauth_guard.errors import NeedsAPersonError, OAuthGuardError
+from airflow_oauth_guard.hooks.config import get_store, option
+from airflow_oauth_guard.hooks.context import label, observer
+from airflow_oauth_guard.hooks.deadman import ping
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
 from airflow_oauth_guard.store.incidents import Symptom
@@ -28,12 +25,20 @@ from airflow_oauth_guard.store.incidents import Symptom
 if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
 
+TOLD_ALONE = 50
+"""So many incidents have a task of their own in the grid; the rest shares one, since Airflow maps a limited number."""
+
+CANARY_GRACE = timedelta(hours=1)
+"""A test alarm is due so long after its tick, and has to have got through after twice that."""
+
+ABOUT_SOURCES = frozenset({About.GROUP, About.SOURCE, About.MONITOR, About.ROUTE})
+
 
 class FlatLineOperator(BaseOperator):
-    """Compare every watched source with its window; open, update and resolve incidents.
+    """Look at every source that is due; open, update and resolve incidents.
 
     Returns:
-        The names of the sources with an open incident, for AlertOperator.
+        What is open, in batches for AlertOperator: ``"<about>/<name>"``.
 
     Args:
         sources: Sources to watch, as a list or its JSON (templated). Those already registered are watched anyway.
@@ -45,113 +50,162 @@ class FlatLineOperator(BaseOperator):
         super().__init__(**kwargs)
         self.sources = sources
 
-    def execute(self, context: Any) -> list[str]:
+    def execute(self, context: Any) -> list[list[str]]:
         store, now = get_store(), utcnow()
-        declared = sources_from_json(self.sources or "[]") if isinstance(self.sources, str) else list(self.sources)
-        require_distinct(declared)
-        store.sources.register(declared, now)
-        watched = store.sources.registered()
-        quiet = [source.name for source in watched if self._check(store, source, now)]
-        self.log.info("%d sources looked at, %d with an open incident", len(watched), len(quiet))
-        context["ti"].xcom_push(key="looked_at", value=len(watched))
-        return quiet
-
-    def _check(self, store: Store, source: Source, now: datetime) -> bool:
-        heard = store.sources.heard(source)
-        if source.count is not None:
-            heard = self._counted(source, heard, now)
-        finding = judge(source, heard, now)
-        open_incident = store.incidents.open_about(About.SOURCE, source.name)
-        level = self.log.info if finding.kind is None else self.log.warning
-        level("`%s`: %s (%s)", source.name, finding.kind.value if finding.kind else "fine", finding.explanation)
-        if finding.kind is not None:
-            store.incidents.open(_symptom(store, source, finding), now)
-            return True
-        if open_incident is not None and _is_positive(open_incident, heard):
-            store.incidents.resolve(About.SOURCE, source.name, finding.explanation, now)
-            self.log.info("`%s`: resolved, %s", source.name, finding.explanation)
-            return False
-        return open_incident is not None
-
-    def _counted(self, source: Source, heard: Measure, now: datetime) -> Measure:
-        assert source.count is not None
-        try:
-            return replace(heard, counted=count_rows(source, now))
-        except Exception as error:
-            # Neither zero nor fine: an uncounted destination alarms as exactly that.
-            self.log.warning("`%s`: the destination could not be counted", source.name, exc_info=True)
-            return replace(heard, problem=f"{type(error).__name__}: {error}"[:300])
+        watched = store.sources.register(self.sources, now)
+        if option("canary_schedule"):
+            canary(store, context, now)
+        one = Pass(store, context, now)
+        looked_at = one.run()
+        speaking = [
+            incident.open_for
+            for incident in one.open_ones
+            if incident.about in ABOUT_SOURCES and incident.speaks_for_itself
+        ]
+        self.log.info("%d of %d sources were due, %d incidents are open", looked_at, watched, len(speaking))
+        for name, why in one.unseen.items():
+            self.log.error("`%s` could not be looked at: %s", name, why)
+        context["ti"].xcom_push(key="watched", value=watched)
+        context["ti"].xcom_push(key="unseen", value=one.unseen)
+        alone = [[name] for name in speaking[:TOLD_ALONE]]
+        return [*alone, speaking[TOLD_ALONE:]] if len(speaking) > TOLD_ALONE else alone
 
 
 class AlertOperator(BaseOperator):
-    """Tell people about one quiet source, and stay red until it speaks.
+    """Tell people about what is open, and stay red until it is over.
 
     Args:
-        source: The source's name (templated).
+        incidents: ``"<about>/<name>"`` each (templated).
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
 
-    template_fields: Sequence[str] = ("source",)
+    template_fields: Sequence[str] = ("incidents",)
 
-    def __init__(self, *, source: str, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, incidents: Sequence[str], notifiers: Notifiers | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.source = source
+        self.incidents = incidents
         self.notifiers = notifiers or {}
 
     def execute(self, context: Any) -> str:
         store, now = get_store(), utcnow()
-        incident = store.incidents.open_about(About.SOURCE, self.source)
-        if incident is None:
-            label(context, f"{self.source}: speaks again")
-            return f"`{self.source}` speaks again."
-        label(context, f"{self.source}: {incident.kind.headline}")
-        tell(store, [incident], self.notifiers, context, now)
-        raise NeedsAPersonError(f"{incident.sentence()} Open since {incident.opened_at:%Y-%m-%d %H:%M:%S}Z.")
+        found = [store.incidents.open_about(*_about(name)) for name in self.incidents]
+        open_ones = [incident for incident in found if incident is not None]
+        if not open_ones:
+            label(context, f"{', '.join(self.incidents)}: over")
+            return f"Over meanwhile: {', '.join(self.incidents)}."
+        first, more = open_ones[0], len(open_ones) - 1
+        label(context, f"{first.name}: {first.kind.headline}" + (f", and {more} more" if more else ""))
+        tell(store, open_ones, self.notifiers, context, now, is_urgent=partial(_is_urgent, store))
+        if all(incident.name == CANARY_SOURCE for incident in open_ones):
+            label(context, "the test alarm was sent")
+            return "The test alarm was sent."
+        raise NeedsAPersonError("\n".join(_line(incident) for incident in open_ones))
 
 
-def count_rows(source: Source, now: datetime) -> int:
-    """Ask the destination itself how many rows arrived within the window.
+class AnnouncePassOperator(BaseOperator):
+    """The last word of a pass: the detector's own heartbeat, and a ping to whoever watches from outside.
+
+    A pass that could not look at every source says so, and sends neither: then the detector itself is late.
+
+    Args:
+        check_task_id: The FlatLineOperator's task.
 
     Raises:
-        OAuthGuardError: If the query does not return a number.
+        OAuthGuardError: If something could not be looked at, or the ping was not taken.
     """
-    from jinja2.sandbox import SandboxedEnvironment
 
-    assert source.count is not None
-    sql = SandboxedEnvironment().from_string(source.count.sql).render(since=now - source.window, until=now)
-    row = BaseHook.get_hook(source.count.conn_id).get_first(sql)
-    if not row or row[0] is None:
-        raise OAuthGuardError(f"the count of `{source.name}` returned no row; select one number")
-    return int(row[0])
+    def __init__(self, *, check_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.check_task_id = check_task_id
 
-
-def likely_cause(store: Store, conn_id: str) -> str:
-    """What is known about the credential that feeds a source."""
-    try:
-        credential = store.credentials.get(conn_id)
-    except NotRegisteredError:
-        return f" It is fed by `{conn_id}`, which is not guarded."
-    incident = store.incidents.open_about(About.CREDENTIAL, conn_id)
-    if incident is not None:
-        return f" Likely cause: its credential `{conn_id}` ({credential.status.value}): {incident.summary}"
-    return f" Its credential `{conn_id}` is {credential.status.value} and nothing is open about it, so look elsewhere."
+    def execute(self, context: Any) -> None:
+        ti, store = context["ti"], get_store()
+        if unseen := ti.xcom_pull(task_ids=self.check_task_id, key="unseen"):
+            what = "; ".join(f"`{name}`: {why}" for name, why in unseen.items())
+            raise OAuthGuardError(f"The pass is not complete, so nothing is announced. Not looked at: {what}")
+        now = utcnow()
+        store.sources.declare(DETECTOR_SOURCE, now)
+        store.sources.beat(
+            DETECTOR_SOURCE.name, ti.xcom_pull(task_ids=self.check_task_id, key="watched"), now, observer(context)
+        )
+        if url := option("deadman_url"):
+            ping(url)
 
 
-def _symptom(store: Store, source: Source, finding: SourceFinding) -> Symptom:
-    assert finding.kind is not None
-    cause = likely_cause(store, source.credential) if source.credential else ""
-    return Symptom(
-        about=About.SOURCE,
-        name=source.name,
-        kind=finding.kind,
-        summary=finding.explanation + cause,
-        opened_at=finding.since,
-        alert_route=source.alert_route,
-    )
+class DetectorCheckOperator(BaseOperator):
+    """Look at the detector itself, from the DAG that refreshes: who watches the watcher.
+
+    Args:
+        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+
+    Raises:
+        NeedsAPersonError: If the detector is silent.
+    """
+
+    def __init__(self, *, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.notifiers = notifiers or {}
+
+    def execute(self, context: Any) -> str:
+        store, now = get_store(), utcnow()
+        watched = store.sources.find(DETECTOR_SOURCE.name)
+        if watched is None:
+            return "No flat-line DAG has run yet."
+        # Not what a pass would say, since a pass takes its own absence for blindness.
+        finding = judge(watched.source, watched.habit, watched.state, now)
+        if finding.kind is None:
+            return f"The detector is fine: {finding.explanation}."
+        symptom = Symptom(
+            about=About.SOURCE,
+            name=DETECTOR_SOURCE.name,
+            kind=finding.kind,
+            summary=f"{finding.explanation} Nobody looks at the sources: see the DAG `{watched.fed_by.dag_id}`.",
+            opened_at=finding.since,
+        )
+        incident = store.incidents.open(symptom, now)
+        tell(store, [incident], self.notifiers, context, now)
+        raise NeedsAPersonError(_line(incident))
 
 
-def _is_positive(incident: Incident, heard: Measure) -> bool:
-    """A source is taken back only on what was heard: rows for one that was flat, any run for one that was late."""
-    if incident.kind is IncidentKind.LATE:
-        return heard.last_beat_at is not None or bool(heard.counted)
-    return heard.last_rows_at is not None or bool(heard.counted)
+def canary(store: Store, context: Any, now: datetime) -> None:
+    """Let a source of the guard's own go quiet on schedule; its alarm must get through.
+
+    Nobody speaks for it until its alarm has been sent, which is what ends it.
+    """
+    schedule = option("canary_schedule")
+    known = store.sources.find(CANARY_SOURCE)
+    check_cron(schedule, "`[oauth_guard] canary_schedule`")
+    source = Source(CANARY_SOURCE, Cron((schedule,), CANARY_GRACE), alert_route="canary", pings=True)
+    store.sources.declare(source, now)
+    incident = store.incidents.open_about(About.SOURCE, CANARY_SOURCE)
+    if incident is not None and incident.first_notified_at is not None:
+        store.sources.beat(CANARY_SOURCE, None, now, observer(context))
+        store.incidents.resolve(About.MONITOR, CANARY_SOURCE, "a test alarm got through", now)
+        return
+    due = incident.opened_at if incident else known.due_at if known else None
+    if due is not None and now >= due + CANARY_GRACE:
+        what = "was raised and not sent" if incident else "was not even raised"
+        symptom = Symptom(
+            about=About.MONITOR,
+            name=CANARY_SOURCE,
+            kind=IncidentKind.CANARY_UNHEARD,
+            summary=f"The test alarm due at {due:%Y-%m-%d %H:%M}Z {what}: real ones would not get through either.",
+            opened_at=due,
+        )
+        store.incidents.open(symptom, now)
+
+
+def _is_urgent(store: Store, incident: Incident) -> bool:
+    """Whether an alert does not wait for the end of quiet hours: one of its sources is that important."""
+    about = store.incidents.members(incident) if incident.about is About.GROUP else [incident]
+    found = [store.sources.find(one.name) for one in about if one.about is About.SOURCE]
+    return any(watched.source.urgent for watched in found if watched is not None)
+
+
+def _about(name: str) -> tuple[About, str]:
+    about, _, name = name.partition("/")
+    return About(about), name
+
+
+def _line(incident: Incident) -> str:
+    return f"{incident.sentence()} Open since {incident.opened_at:%Y-%m-%d %H:%M:%S}Z."

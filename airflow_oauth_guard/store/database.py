@@ -6,10 +6,10 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic.command import upgrade
 from alembic.config import Config
@@ -19,10 +19,16 @@ from sqlalchemy import Connection, Engine, column, create_engine, event, func, i
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from airflow_oauth_guard.errors import StoreConfigurationError, StoreUnavailableError
+from airflow_oauth_guard.errors import StoreBusyError, StoreConfigurationError, StoreUnavailableError
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+TRIES = 5
+"""A transaction that others get in the way of five times in a row meets more than chance."""
 
 VERSION_TABLE = "oauth_guard_alembic_version"
 SQLITE_BUSY_MILLISECONDS = 30_000
@@ -100,16 +106,28 @@ class Database:
                     return
             # Changing a large table takes as long as it takes.
             patient = self.engine if self.engine.dialect.name == "sqlite" else _engine(self.engine.url, {})
-            with _translated(patient), _one_at_a_time(patient), patient.begin() as connection:
-                _refuse_newer(connection, config)
-                config.attributes["connection"] = connection
-                upgrade(config, "head")
-            if patient is not self.engine:
-                patient.dispose()
+            try:
+                with _translated(patient), _one_at_a_time(patient), patient.begin() as connection:
+                    _refuse_newer(connection, config)
+                    config.attributes["connection"] = connection
+                    upgrade(config, "head")
+            finally:
+                if patient is not self.engine:
+                    patient.dispose()
         except OperationalError as error:
             raise StoreConfigurationError(
                 f"The store at {self.engine.url.render_as_string(hide_password=True)} cannot be used: {error.orig}"
             ) from error
+
+
+def repeated(transaction: Callable[[], Result], on: tuple[type[Exception], ...] = (StoreBusyError,)) -> Result:
+    """Run a whole transaction, and again if the database ended it in favour of another."""
+    return Retrying(
+        retry=retry_if_exception_type(on),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random(max=0.05),
+        reraise=True,
+    )(transaction)
 
 
 @contextmanager
@@ -122,7 +140,8 @@ def _translated(engine: Engine) -> Iterator[None]:
             raise
         where = engine.url.render_as_string(hide_password=True)
         why = error.orig if isinstance(error, DBAPIError) else error
-        raise StoreUnavailableError(f"The store at {where} cannot be used now: {why}.{_advice(engine)}") from error
+        unavailable = StoreUnavailableError if _ENDED.isdisjoint(_codes(error)) else StoreBusyError
+        raise unavailable(f"The store at {where} cannot be used now: {why}.{_advice(engine)}") from error
 
 
 def _is_unavailable(engine: Engine, error: DBAPIError | PoolTimeoutError) -> bool:
@@ -152,6 +171,9 @@ def _codes(error: BaseException | None) -> set[object]:
 
 _BUSY = frozenset({"55P03", "40P01", "40001", 1205, 1213})
 """A lock that somebody sat on, a deadlock, a transaction to be repeated."""
+
+_ENDED = frozenset({"40P01", "40001", 1213})
+"""Those after which nothing of the transaction is left, so that it can be repeated as it was."""
 
 _SQLITE_UNAVAILABLE = ("locked", "busy", "unable to open", "disk is full", "disk I/O error", "readonly database")
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_oauth_guard.domain.incidents import RENOTIFY_AFTER, TIME_MAY_CURE, About, Incident, IncidentKind
+from airflow_oauth_guard.domain.incidents import (
+    QUIET,
+    SPEAK_FOR_OTHERS,
+    TIME_MAY_CURE,
+    About,
+    Incident,
+    IncidentKind,
+    next_telling_after,
+)
 from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.tables import credentials, incidents
@@ -28,6 +38,8 @@ class Symptom:
     """Equal for failures that look alike; a new one reopens the question."""
     alert_route: str = ""
     escalates_at: datetime | None = None
+    part_of: int | None = None
+    """The open incident that speaks for this one. None changes nothing: members are released when that one is resolved."""
 
     @property
     def open_for(self) -> str:
@@ -60,41 +72,141 @@ class Incidents:
         with self._database.read() as connection:
             return open_about(connection, about, name)
 
+    def get(self, incident_id: int) -> Incident | None:
+        with self._database.read() as connection:
+            return _by_id(connection, incident_id)
+
     def history(self, about: About, name: str) -> list[Incident]:
         """Every incident there ever was about this, oldest first."""
+        return self._found(incidents.c.about == about.value, incidents.c.name == name)
+
+    def members(self, incident: Incident) -> list[Incident]:
+        """The open incidents that this one speaks for, oldest first."""
+        return self._found(incidents.c.part_of == incident.id, incidents.c.open_for.is_not(None))
+
+    def put_together(self, group: Incident, members: Sequence[Incident]) -> None:
+        """From now on the group speaks for these; nothing happens if it is over meanwhile."""
+        with self._database.write() as connection:
+            if not members or (group_id := _open_group(connection, group.id)) is None:
+                return
+            # One by one: a database takes a limited number of values in one statement, and a group may be very large.
+            joins = update(incidents).where(incidents.c.id == bindparam("of"), incidents.c.open_for.is_not(None))
+            connection.execute(joins.values(part_of=group_id), [{"of": member.id} for member in members])
+
+    def _found(self, *which: ColumnElement[bool]) -> list[Incident]:
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(incidents)
-                .where(incidents.c.about == about.value, incidents.c.name == name)
-                .order_by(incidents.c.id)
-            )
+            rows = connection.execute(select(incidents).where(*which).order_by(incidents.c.id))
             return [incident_from_row(row) for row in rows.mappings()]
 
-    def claim_telling(self, incident: Incident, now: datetime) -> bool:
-        """Take the right to tell people about it, so that two checkers send one alert."""
+    # -- what people say ----------------------------------------------------------------------------------------------
+
+    def acknowledge(self, about: About, name: str, by: str, now: datetime) -> Incident | None:
+        """Somebody is on it: it is told and escalated no more while its kind stays the same. The first word counts.
+
+        Returns:
+            The open incident; None if there is none.
+        """
         with self._database.write() as connection:
-            claimed = connection.execute(
+            connection.execute(
                 update(incidents)
-                .where(
-                    incidents.c.id == incident.id,
-                    incidents.c.resolved_at.is_(None),
-                    or_(
-                        incidents.c.last_notified_at.is_(None),
-                        incidents.c.last_notified_at <= now - RENOTIFY_AFTER,
-                    ),
-                )
-                .values(last_notified_at=now, first_notified_at=func.coalesce(incidents.c.first_notified_at, now))
+                .where(incidents.c.open_for == f"{about.value}/{name}", incidents.c.acknowledged_at.is_(None))
+                .values(acknowledged_at=now, acknowledged_by=by)
             )
-            return claimed.rowcount == 1
+            return open_about(connection, about, name)
+
+    def mark_expected(self, incident_id: int, by: str, now: datetime) -> Incident | None:
+        """Somebody says that this had to be expected, during it or after it. An open one ends with that.
+
+        Returns:
+            The incident as it is now; None if there is none of that number.
+        """
+        with self._database.write() as connection:
+            connection.execute(update(incidents).where(incidents.c.id == incident_id).values(expected_by=by))
+            current = _by_id(connection, incident_id)
+            if current is None:
+                return None
+            _end(connection, current, f"{by} said that it had to be expected", now)
+            return _by_id(connection, incident_id)
+
+    def was_expected(self, about: About, name: str, since: datetime) -> bool:
+        """Whether somebody said of what is wrong since then that it had to be expected; it is the same thing still."""
+        said = self._found(
+            incidents.c.about == about.value,
+            incidents.c.name == name,
+            incidents.c.expected_by.is_not(None),
+            incidents.c.opened_at <= since,
+            incidents.c.resolved_at >= since,
+        )
+        return bool(said)
+
+    def quiet_stretches(self, name: str, since: datetime) -> list[tuple[datetime, datetime | None]]:
+        """When a source did not send what it should, and nobody called it expected; None for an end that is to come.
+
+        What a window learns leaves these out: a habit learned from an outage would hide the next one.
+        """
+        quiet = self._found(
+            incidents.c.about == About.SOURCE.value,
+            incidents.c.name == name,
+            incidents.c.kind.in_([kind.value for kind in QUIET]),
+            incidents.c.expected_by.is_(None),
+            or_(incidents.c.resolved_at.is_(None), incidents.c.resolved_at > since),
+        )
+        return [(incident.opened_at, incident.resolved_at) for incident in quiet]
+
+    # -- who is told --------------------------------------------------------------------------------------------------
+
+    def claim_telling(self, incident: Incident, now: datetime) -> bool:
+        """Take the right to tell people about it, so that two checkers send one alert.
+
+        Nobody gets it for an incident that is no longer as it was read: told, acknowledged, grouped, of another kind.
+        """
+        again_after = next_telling_after(incident.about, incident.times_told)
+        told_lately = or_(incidents.c.last_notified_at.is_(None), incidents.c.last_notified_at <= now - again_after)
+        return self._claim(
+            incident,
+            incidents.c.times_told == incident.times_told,
+            told_lately,
+            last_notified_at=now,
+            first_notified_at=func.coalesce(incidents.c.first_notified_at, now),
+            times_told=incident.times_told + 1,
+        )
 
     def give_telling_back(self, incident: Incident) -> None:
         """The alert could not be sent: it is still to be told."""
         with self._database.write() as connection:
             connection.execute(
                 update(incidents)
-                .where(incidents.c.id == incident.id)
-                .values(last_notified_at=incident.last_notified_at, first_notified_at=incident.first_notified_at)
+                .where(incidents.c.id == incident.id, incidents.c.times_told == incident.times_told + 1)
+                .values(
+                    last_notified_at=incident.last_notified_at,
+                    first_notified_at=incident.first_notified_at,
+                    times_told=incident.times_told,
+                )
             )
+
+    def claim_escalation(self, incident: Incident, now: datetime) -> bool:
+        """Take the right to call those who are called where nobody reacts. It is given once."""
+        return self._claim(incident, incidents.c.escalated_at.is_(None), escalated_at=now)
+
+    def give_escalation_back(self, incident: Incident) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(incidents).where(incidents.c.id == incident.id).values(escalated_at=None))
+
+    def _claim(self, incident: Incident, *still: ColumnElement[bool], **values: Any) -> bool:
+        with self._database.write() as connection:
+            claimed = connection.execute(
+                update(incidents)
+                .where(
+                    incidents.c.id == incident.id,
+                    incidents.c.kind == incident.kind.value,
+                    incidents.c.resolved_at.is_(None),
+                    incidents.c.acknowledged_at.is_(None),
+                    incidents.c.part_of.is_(None),
+                    *still,
+                )
+                .values(**values)
+            )
+            return claimed.rowcount == 1
 
 
 def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> Incident:
@@ -107,7 +219,7 @@ def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> In
 
 def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident | None:
     current = open_about(connection, symptom.about, symptom.name)
-    described = {
+    described: dict[str, Any] = {
         "kind": symptom.kind.value,
         "summary": symptom.summary,
         "owner": symptom.owner,
@@ -115,6 +227,8 @@ def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident
         "alert_route": symptom.alert_route,
         "escalates_at": symptom.escalates_at,
     }
+    if symptom.part_of is not None:
+        described["part_of"] = _open_group(connection, symptom.part_of)
     if current is None:
         try:
             with connection.begin_nested():
@@ -135,10 +249,31 @@ def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident
         # An outage says nothing for the better about what needs a person.
         return current
     else:
-        # Something else is wrong now than what people were told: tell them anew.
-        anew = {} if current.kind is symptom.kind else {"last_notified_at": None}
-        connection.execute(update(incidents).where(incidents.c.id == current.id).values(**described, **anew))
+        anew = {} if current.kind is symptom.kind else _told_anew(current)
+        changed = connection.execute(
+            update(incidents)
+            .where(incidents.c.open_for == symptom.open_for, incidents.c.kind == current.kind.value)
+            .values(**described, **anew)
+        )
+        if changed.rowcount == 0:
+            # Another process changed or resolved it first; people are told of a change once.
+            return None
     return open_about(connection, symptom.about, symptom.name)
+
+
+def _told_anew(current: Incident) -> dict[str, Any]:
+    """Something else is wrong now than what people were told, and than what somebody is on."""
+    anew: dict[str, Any] = {"last_notified_at": None, "times_told": 0}
+    if current.acknowledged_at is not None:
+        # Somebody had taken care of what it was: the clock of what it is now begins now.
+        anew |= {"acknowledged_at": None, "acknowledged_by": None, "first_notified_at": None, "escalated_at": None}
+    return anew
+
+
+def _open_group(connection: Connection, incident_id: int) -> int | None:
+    """The incident, held until the end of the transaction, if it is open: nobody would speak for its members else."""
+    group = select(incidents.c.id).where(incidents.c.id == incident_id, incidents.c.open_for.is_not(None))
+    return connection.execute(group.with_for_update(read=True)).scalar_one_or_none()
 
 
 def resolve_incident(
@@ -146,12 +281,24 @@ def resolve_incident(
 ) -> Incident | None:
     current = open_about(connection, about, name)
     if current is not None:
+        _end(connection, current, resolution, now)
+    return current
+
+
+def _end(connection: Connection, incident: Incident, resolution: str, now: datetime) -> None:
+    """Resolve it, unless it is over already."""
+    connection.execute(
+        update(incidents)
+        .where(incidents.c.id == incident.id, incidents.c.resolved_at.is_(None))
+        .values(resolved_at=now, resolution=resolution, open_for=None)
+    )
+    if incident.about in SPEAK_FOR_OTHERS:
+        # Those that are open still speak for themselves again.
         connection.execute(
             update(incidents)
-            .where(incidents.c.id == current.id, incidents.c.resolved_at.is_(None))
-            .values(resolved_at=now, resolution=resolution, open_for=None)
+            .where(incidents.c.part_of == incident.id, incidents.c.open_for.is_not(None))
+            .values(part_of=None)
         )
-    return current
 
 
 def look_into_siblings_anew(connection: Connection, client_key: str) -> None:
@@ -197,6 +344,11 @@ def open_about(connection: Connection, about: About, name: str) -> Incident | No
     return incident_from_row(row) if row else None
 
 
+def _by_id(connection: Connection, incident_id: int) -> Incident | None:
+    row = connection.execute(select(incidents).where(incidents.c.id == incident_id)).mappings().one_or_none()
+    return incident_from_row(row) if row else None
+
+
 def incident_from_row(row: RowMapping) -> Incident:
     return Incident(
         id=row["id"],
@@ -211,6 +363,13 @@ def incident_from_row(row: RowMapping) -> Incident:
         alert_route=row["alert_route"],
         last_notified_at=row["last_notified_at"],
         first_notified_at=row["first_notified_at"],
+        times_told=row["times_told"],
         resolved_at=row["resolved_at"],
+        resolution=row["resolution"] or "",
         escalates_at=row["escalates_at"],
+        escalated_at=row["escalated_at"],
+        acknowledged_at=row["acknowledged_at"],
+        acknowledged_by=row["acknowledged_by"] or "",
+        expected_by=row["expected_by"] or "",
+        part_of=row["part_of"],
     )

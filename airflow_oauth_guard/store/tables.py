@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Dialect,
@@ -59,6 +60,9 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
+
+# SQLite numbers rows by itself only where the type is INTEGER, which holds as much there.
+BIG_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
@@ -284,33 +288,73 @@ incidents = Table(
     Column("resolution", Text),
     # "<about>/<name>" while open, NULL after: one incident at a time about one thing.
     Column("open_for", String(263), unique=True),
+    Column("times_told", Integer, nullable=False, default=0, server_default="0"),
+    Column("escalated_at", UtcDateTime),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", String(250)),
+    # A person said that this had to be expected: the window learns from it instead of leaving it out.
+    Column("expected_by", String(250)),
+    # The incident that speaks for this one: many sources that went quiet together are one alert.
+    Column("part_of", Integer, index=True),
     Index("ix_oauth_guard_incidents_about", "about", "name"),
     **MYSQL,
 )
 
+# What is known of a source is kept up at every heartbeat, so that a pass reads what is due and nothing else.
 sources = Table(
     "oauth_guard_sources",
     metadata,
     Column("name", String(250), primary_key=True),
-    Column("window_seconds", Double, nullable=False),
-    Column("credential", String(250)),
-    Column("count_conn_id", String(250)),
-    Column("count_sql", Text),
-    Column("alert_route", String(100), nullable=False),
+    Column("credential", String(250), index=True),
     Column("registered_at", UtcDateTime, nullable=False),
+    # As JSON, in the words of the Airflow Variable.
+    Column("declaration", Text, nullable=False),
+    # Nobody declared it: it is watched since its first heartbeat.
+    Column("adopted", Integer, nullable=False, default=0, server_default="0"),
+    Column("last_beat_at", UtcDateTime),
+    Column("last_rows_at", UtcDateTime),
+    Column("learn_at", UtcDateTime, index=True),
+    Column("standing", String(12), nullable=False, default="fine", server_default="fine", index=True),
+    Column("expected_at", UtcDateTime),
+    # When it has to be looked at, if nothing more is heard.
+    Column("due_at", UtcDateTime, index=True),
+    Column("muted_at", UtcDateTime),
+    Column("muted_until", UtcDateTime),
+    Column("muted_by", String(250)),
+    Column("mute_reason", Text),
+    # Who spoke last.
+    Column("dag_id", String(250)),
+    Column("task_id", String(250)),
+    Column("run_id", String(250)),
+    # The rest of what was heard, as JSON.
+    Column("heard", Text, nullable=False, default="{}"),
+    Column("habit", Text),
+    **MYSQL,
+)
+
+# One row: how many sources there are, and what was declared last, so that a pass need not compare them all.
+watch = Table(
+    "oauth_guard_watch",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sources", Integer, nullable=False),
+    Column("declared", String(64), nullable=False),
     **MYSQL,
 )
 
 heartbeats = Table(
     "oauth_guard_heartbeats",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", BIG_NUMBER, primary_key=True),
     Column("source", String(250), nullable=False),
-    Column("row_count", Integer),
+    Column("row_count", BIG_NUMBER),
     Column("at", UtcDateTime, nullable=False),
     # One heartbeat per task instance and try, however often it is written.
     Column("beat_key", String(64), nullable=False, unique=True),
     *_where_seen(),
+    Column("watermark", UtcDateTime),
+    # 1 for what the detector found at the destination; it says nothing of a run.
+    Column("measured", Integer, nullable=False, default=0, server_default="0"),
     CheckConstraint("row_count IS NULL OR row_count >= 0", name="rows_not_negative"),
     Index("ix_oauth_guard_heartbeats_heard", "source", "at"),
     **MYSQL,

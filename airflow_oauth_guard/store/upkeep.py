@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -32,11 +32,12 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.evidence import Kind
-from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
-from airflow_oauth_guard.store.database import Database
+from airflow_oauth_guard.domain.habits import ENOUGH_LOADS
+from airflow_oauth_guard.errors import ConfigurationError, StoreBusyError, StoreConfigurationError
+from airflow_oauth_guard.store.database import Database, Result, repeated
 from airflow_oauth_guard.store.encryption import TokenCipher
 from airflow_oauth_guard.store.evidence import CONTROL_SERVES_FOR
 from airflow_oauth_guard.store.journal import Ended
@@ -46,12 +47,11 @@ from airflow_oauth_guard.store.tables import (
     heartbeats,
     intents,
     investigations,
+    sources,
     statuses,
     tokens,
     transitions,
 )
-
-Result = TypeVar("Result")
 
 BATCH = 1000
 """Rows that are deleted in one transaction: a writer that meets one waits for a few tenths of a second."""
@@ -59,8 +59,6 @@ BATCH = 1000
 SECRETS_BATCH = 50
 """Rows whose secrets are encrypted in one transaction: a fiftieth of a second."""
 
-TRIES = 5
-"""For one transaction. A writer or another purge may have been in its way: the database breaks off one of the two."""
 
 SHORTEST_RETENTION = timedelta(days=30)
 """The database itself refuses to delete evidence that is younger; see migration 0002."""
@@ -145,14 +143,8 @@ class Upkeep:
 
 
 def _at_length(batch: Callable[[], Result]) -> Result:
-    """Run one transaction, again if others were in its way."""
-    for _ in range(TRIES - 1):
-        try:
-            return batch()
-        except (IntegrityError, OperationalError):
-            # A deadlock, or something has come to refer to a row in between. The next look sees that.
-            continue
-    return batch()
+    """Run one transaction, again if others were in its way: the next look sees what has come to refer to a row."""
+    return repeated(batch, on=(StoreBusyError, IntegrityError))
 
 
 # -- the key ----------------------------------------------------------------------------------------------------------
@@ -363,7 +355,7 @@ class _Purge:
         return self._sweep(query, intents, intents.c.closed_at)
 
     def heartbeats(self, since: datetime) -> int:
-        """All but what says when each source was heard last, with rows, without, and at all."""
+        """All but the newest of each source that is watched, for its lessons. When it was heard last stands with the source."""
         return sum(self._heartbeats_of(source, since) for source in self._sources())
 
     def _evidence_of(self, kind: Kind, since: datetime) -> int:
@@ -408,17 +400,20 @@ class _Purge:
             last = source
 
     def _heartbeats_of(self, source: str, since: datetime) -> int:
-        at, rows = heartbeats.c.at, heartbeats.c.row_count
-        with self.database.read() as connection:
-            newest = [
-                connection.execute(
-                    select(at).where(heartbeats.c.source == source, condition).order_by(at.desc()).limit(1)
-                ).scalar_one_or_none()
-                for condition in (at.is_not(None), rows > 0, rows == 0)
-            ]
-        kept = [instant for instant in newest if instant is not None]
-        query = select(heartbeats.c.id).where(heartbeats.c.source == source, at < since, at.not_in(kept))
-        return self._sweep(query, heartbeats, at)
+        newer = heartbeats.alias("newer")
+        oldest_lesson = (
+            select(newer.c.at)
+            .where(newer.c.source == source)
+            .order_by(newer.c.at.desc())
+            .offset(ENOUGH_LOADS - 1)
+            .limit(1)
+            .scalar_subquery()
+        )
+        watched = exists().where(sources.c.name == source)
+        query = select(heartbeats.c.id).where(
+            heartbeats.c.source == source, heartbeats.c.at < since, or_(heartbeats.c.at < oldest_lesson, not_(watched))
+        )
+        return self._sweep(query, heartbeats, heartbeats.c.at)
 
     def _sweep(
         self,

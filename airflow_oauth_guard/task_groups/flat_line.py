@@ -7,22 +7,22 @@ from datetime import timedelta
 
 from airflow.sdk import TaskGroup
 
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE
 from airflow_oauth_guard.notifications.telling import Notifiers
-from airflow_oauth_guard.operators.flat_line import AlertOperator, FlatLineOperator
-from airflow_oauth_guard.operators.heartbeat import HeartbeatOperator
-
-DETECTOR_SOURCE = Source("oauth_guard_flat_line", window=timedelta(hours=2))
-"""The detector announces its own passes; rows are the sources it looked at."""
+from airflow_oauth_guard.operators.flat_line import AlertOperator, AnnouncePassOperator, FlatLineOperator
+from airflow_oauth_guard.operators.learn import LearnOperator
 
 
 def watch_sources(sources: Sequence[Source] | str = (), *, notifiers: Notifiers | None = None) -> TaskGroup:
-    """Check every source against its window, tell people about the quiet ones, and announce the pass.
+    """Look at every source that is due, tell people about the quiet ones, and announce the pass.
+
+    ``check -> alert (mapped over what is open)`` and ``check -> announce``; ``learn`` renews learned windows beside them.
 
     Args:
         sources: Sources to watch, as a list or its JSON (templated).
-        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+        notifiers: Notifiers by alert route; ``""`` holds the default ones, ``"escalation"`` those for what nobody has
+            acknowledged within a day, ``"canary"`` those for the test alarm.
     """
     with TaskGroup(group_id="flat_line") as group:
         check = FlatLineOperator(
@@ -35,12 +35,7 @@ def watch_sources(sources: Sequence[Source] | str = (), *, notifiers: Notifiers 
         )
         AlertOperator.partial(
             task_id="alert", notifiers=notifiers, map_index_template=MAP_INDEX_TEMPLATE, retries=0
-        ).expand(source=check.output)
-        heartbeat = HeartbeatOperator(
-            task_id="heartbeat",
-            source=DETECTOR_SOURCE,
-            rows=f"{{{{ ti.xcom_pull(task_ids='{check.task_id}', key='looked_at') }}}}",
-            retries=2,
-        )
-        check >> heartbeat
+        ).expand(incidents=check.output)
+        check >> AnnouncePassOperator(task_id="announce", check_task_id=check.task_id, retries=2)
+        LearnOperator(task_id="learn", retries=0, execution_timeout=timedelta(minutes=10))
     return group

@@ -9,12 +9,13 @@ from typing import Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TaskGroup, task, task_group
 
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE
 from airflow_oauth_guard.notifications.telling import Notifiers
 from airflow_oauth_guard.operators.approval import ExpireApprovalOperator
 from airflow_oauth_guard.operators.due import DueCredentialsOperator
 from airflow_oauth_guard.operators.expire import ExpireOperator
+from airflow_oauth_guard.operators.flat_line import DetectorCheckOperator
 from airflow_oauth_guard.operators.hand_over import HandOverOperator
 from airflow_oauth_guard.operators.heartbeat import HeartbeatOperator
 from airflow_oauth_guard.operators.refresh import RefreshOperator
@@ -49,8 +50,8 @@ def guard_due_credentials(
 ) -> TaskGroup:
     """Refresh all credentials that are due; hand what failed over to the investigating DAG.
 
-    ``due -> refresh (mapped over batches) -> hand_over -> report``, and a heartbeat, always. The run is green only if each
-    of them is.
+    ``due -> refresh (mapped over batches) -> hand_over -> report``, a heartbeat, always, and beside them a look at whether the
+    flat-line DAG still looks. The run is green only if each of them is.
 
     Args:
         connections: Connection ids to guard, as a list or its JSON (templated).
@@ -70,9 +71,10 @@ def guard_due_credentials(
         )
         due >> refresh >> hand_over >> report
         refresh >> heartbeat
+        detector = DetectorCheckOperator(task_id="detector", notifiers=notifiers, **NO_RETRIES)
         # The tasks before it speak of credentials; this one fails the run when one of them could not do its work.
         complete = EmptyOperator(task_id="complete", trigger_rule="none_failed")
-        [due, refresh, hand_over, report, heartbeat] >> complete
+        [due, refresh, hand_over, report, heartbeat, detector] >> complete
     return group
 
 

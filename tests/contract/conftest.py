@@ -61,7 +61,9 @@ class ServerPlace:
         return url
 
     def drop(self) -> None:
-        self.run(f"DROP DATABASE {self._name}")
+        # PostgreSQL notices only after a while that a killed process has gone.
+        force = " WITH (FORCE)" if self._server.get_backend_name() == "postgresql" else ""
+        self.run(f"DROP DATABASE {self._name}{force}")
 
     def run(self, *statements: str, url: URL | None = None) -> None:
         engine = create_engine(url or self._server, isolation_level="AUTOCOMMIT", poolclass=NullPool)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.beats import Beat
+from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.domain.flat_line import Standing, State, hear
+from airflow_oauth_guard.domain.incidents import Phase
+from airflow_oauth_guard.domain.sources import Source, SqlCount
 from airflow_oauth_guard.domain.status import Status
+from airflow_oauth_guard.domain.windows import LONGEST_WINDOW
 from airflow_oauth_guard.store.database import VERSION_TABLE, Database, _alembic_config
 from airflow_oauth_guard.store.store import Store
-from airflow_oauth_guard.store.tables import seeds
+from airflow_oauth_guard.store.tables import heartbeats, seeds
 from airflow_oauth_guard.store.upkeep import Retention
 
 from .conftest import RawSql
@@ -95,7 +101,7 @@ def load(url: URL, dump: Path) -> dict[str, list[dict[str, Any]]]:
                 if line.startswith("INSERT"):
                     connection.exec_driver_sql(line)
             _number_on(database.engine, connection)
-        return everything(database.engine)
+        return contents(database.engine)
 
 
 def _number_on(engine: Engine, connection: Any) -> None:
@@ -108,20 +114,45 @@ def _number_on(engine: Engine, connection: Any) -> None:
             connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))
 
 
-SINCE = {"oauth_guard_seeds"}
+SINCE = {"oauth_guard_seeds", "oauth_guard_watch"}
 """Tables that release 0.1.0 did not have; what is put into them is tested by name."""
 
 
+def changed_columns() -> set[tuple[str, str]]:
+    """Columns that came or went after release 0.1.0; what became of their values is tested by name."""
+    modules = [migration.module for migration in migrations()]
+    added = [(table, name) for m in modules for table, new in getattr(m, "ADDED", {}).items() for name, *_ in new]
+    dropped = [(table, name) for m in modules for table, gone in getattr(m, "DROPPED", {}).items() for name in gone]
+    return {*added, *dropped}
+
+
 def everything(engine: Engine) -> dict[str, list[dict[str, Any]]]:
-    """Every row of the tables that the first release had."""
+    """Every row of the tables that the first release had, in the columns that every release has had."""
+    return kept(contents(engine))
+
+
+def contents(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Every row there is."""
     with engine.connect() as connection:
         return {
             table: sorted(
                 (dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()), key=repr
             )
             for table in inspect(engine).get_table_names()
-            if table not in {VERSION_TABLE, *SINCE}
+            if table != VERSION_TABLE
         }
+
+
+def kept(was: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """What a release had stored, in the columns that every release has had."""
+    changed = changed_columns()
+    return {
+        table: sorted(
+            ({name: value for name, value in row.items() if (table, name) not in changed} for row in rows), key=repr
+        )
+        for table, rows in was.items()
+        if table not in SINCE
+    }
 
 
 @pytest.fixture
@@ -138,7 +169,7 @@ def test_nothing_that_a_release_has_stored_is_lost(dump: Path, before, open_stor
     was = before(dump)
     assert all(was.values()), "a table without a row proves nothing"
     store = open_store()
-    assert everything(store.database.engine) == was
+    assert everything(store.database.engine) == kept(was)
     assert {status.value for status in Status} == {row["status"] for row in was["oauth_guard_statuses"]}
 
 
@@ -155,13 +186,103 @@ def test_what_a_release_has_stored_can_be_read_and_used(dump: Path, before, open
     assert lease is not None
     assert lease.unsettled[-1].answer is not None, "an answer that was kept by the release before is taken in"
     assert {source.name for source in store.sources.registered()} >= {"contacts", "orders", "quiet"}
-    assert store.sources.heard(Source("contacts", timedelta(hours=1))).last_rows_at is not None
+    assert store.sources.get("contacts").state.last_rows_at is not None
+    assert not store.sources.beat(
+        "contacts", 5, datetime(2025, 6, 2, 8, 30, 0, 123456, tzinfo=timezone.utc), _first_try(store)
+    ).new
+
+
+def _first_try(store: Store) -> Observer:
+    with store.database.read() as connection:
+        who = (
+            heartbeats.c.dag_id,
+            heartbeats.c.run_id,
+            heartbeats.c.task_id,
+            heartbeats.c.map_index,
+            heartbeats.c.try_number,
+        )
+        return Observer(*connection.execute(select(*who).where(heartbeats.c.id == 1)).one())
+
+
+@every_release
+def test_what_a_release_has_watched_is_watched_on(dump: Path, before, open_store: Callable[..., Store]) -> None:
+    rows = before(dump)["oauth_guard_sources"]
+    store = open_store()
+    for row in rows:
+        watched = store.sources.get(row["name"])
+        assert watched.source == Source(
+            name=row["name"],
+            window=timedelta(seconds=row["window_seconds"]),
+            credential=row["credential"],
+            measure=SqlCount(row["count_conn_id"], row["count_sql"]) if row["count_sql"] else None,
+            alert_route=row["alert_route"],
+        )
+        assert (watched.adopted, watched.standing, watched.mute, watched.habit) == (False, Standing.FINE, None, None)
+    assert store.sources.count() == len(rows)
+    assert len(store.sources.due(datetime.now(timezone.utc))) == len(rows), "the first pass looks at each"
+
+
+@every_release
+def test_what_a_release_has_heard_of_its_sources_is_known(dump: Path, before, open_store: Callable[..., Store]) -> None:
+    before(dump)
+    store = open_store()
+    for watched in store.sources.all():
+        with store.database.read() as connection:
+            of_source = select(heartbeats).where(heartbeats.c.source == watched.source.name).order_by(heartbeats.c.at)
+            heard = connection.execute(of_source).all()
+        state = State(watched.state.registered_at)
+        for row in heard:
+            # As its jobs said; a destination has not been asked yet by this release.
+            state = hear(replace(watched.source, measure=None), None, state, Beat(row.at, row.row_count))
+        known = watched.state
+        assert (known.last_beat_at, known.last_rows_at) == (state.last_beat_at, state.last_rows_at)
+        assert (known.zeros, known.unknowns) == (state.zeros, state.unknowns)
+
+
+@every_release
+def test_an_alert_that_a_release_has_sent_is_not_sent_for_the_first_time_again(
+    dump: Path, before, open_store: Callable[..., Store]
+) -> None:
+    before(dump)
+    incidents = open_store().incidents.open_ones()
+    assert {incident.times_told for incident in incidents} == {0, 1}
+    assert all(incident.times_told == (incident.last_notified_at is not None) for incident in incidents)
+    assert {incident.phase for incident in incidents} == {Phase.OPEN}
+
+
+@every_release
+def test_the_ledger_of_a_release_does_not_end_with_the_numbers_of_thirty_two_bits(
+    dump: Path, before, open_store: Callable[..., Store]
+) -> None:
+    before(dump)
+    store = open_store()
+    sql = RawSql(store)
+    sql.run(
+        "INSERT INTO oauth_guard_heartbeats (id, source, at, beat_key, measured) "
+        "VALUES (2147483647, 'orders', '2020-01-01 00:00:00', 'last of the small', 0)"
+    )
+    if sql.dialect == "postgresql":
+        sql.run("SELECT setval('oauth_guard_heartbeats_id_seq', 2147483647)")
+    store.sources.beat("orders", 3_000_000_000, datetime.now(timezone.utc), Observer())
+    newest = max(sql.rows("oauth_guard_heartbeats"), key=lambda row: row["id"])
+    assert (newest["id"], newest["row_count"]) == (2147483648, 3_000_000_000)
+
+
+def test_a_window_that_no_declaration_may_have_any_more_becomes_the_longest_there_is(
+    before, url: URL, open_store: Callable[..., Store]
+) -> None:
+    before(RELEASES[-1])
+    with opened(url) as database, database.write() as connection:
+        connection.execute(text("UPDATE oauth_guard_sources SET window_seconds = 1e9 WHERE name = 'quiet'"))
+    assert open_store().sources.get("quiet").source.window == LONGEST_WINDOW
 
 
 @every_release
 def test_the_seeds_a_release_has_read_are_not_news(dump: Path, before, open_store: Callable[..., Store]) -> None:
-    rows = before(dump)["oauth_guard_credentials"]
+    was = before(dump)
+    rows = was["oauth_guard_credentials"]
     known = {(row["id"], row[seed]) for row in rows for seed in ("access_seed", "refresh_seed") if row[seed]}
+    known |= {(row["credential_id"], row["fingerprint"]) for row in was.get("oauth_guard_seeds", ())}
     with open_store().database.read() as connection:
         remembered = connection.execute(select(seeds.c.credential_id, seeds.c.fingerprint)).all()
     assert {tuple(row) for row in remembered} == known
@@ -174,6 +295,8 @@ def test_a_store_of_a_release_can_be_kept_up(dump: Path, before, open_store: Cal
     rotation = store.upkeep.rotate_key()
     assert (rotation.encrypted_anew, rotation.unreadable) == (0, ())
     assert set(rotation.open_refreshes) == {"lost", "no_answer"}
+    # Of a source that is watched these few would stay, for its lessons.
+    store.sources.forget("contacts")
     went = store.upkeep.purge(Retention(), datetime.now(timezone.utc))
     assert all(went[table] for table in ("evidence", "intents", "heartbeats"))
     assert {one.status for one in store.credentials.roster()} == set(Status)
@@ -203,7 +326,7 @@ def test_processes_that_start_at_once_upgrade_once(dump: Path, before, url: URL)
         made = Counter(sql for sql in sent if sql.startswith(("CREATE", "DROP", f"UPDATE {VERSION_TABLE}")))
         assert made, "the upgrade did nothing"
         assert set(made.values()) == {1}
-        assert everything(stores[0].database.engine) == was
+        assert everything(stores[0].database.engine) == kept(was)
     finally:
         for store in stores:
             store.database.engine.dispose()
@@ -235,7 +358,7 @@ def dying_after(count: int) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(_connection, _cursor, statement: str, *_more) -> None:
-        if statement.lstrip().startswith(("CREATE", "DROP", "ALTER", "UPDATE")):
+        if statement.lstrip().startswith(("CREATE", "DROP", "ALTER", "INSERT", "UPDATE", "DELETE")):
             if len(sent) == count:
                 raise Died
             sent.append(statement)
@@ -280,7 +403,8 @@ def test_the_newest_upgrade_can_die_anywhere_and_be_run_again(place, tmp_path: P
     with opened(url) as database:
         with dying_after(1000) as every_change:
             database.migrate()
-        complete = guards(database.engine)
+        complete = guards(database.engine), contents(database.engine)
+    assert kept(complete[1]) == kept(was)
     assert len(every_change) > 8
     for count in range(len(every_change)):
         url = place.empty(tmp_path)
@@ -291,8 +415,8 @@ def test_the_newest_upgrade_can_die_anywhere_and_be_run_again(place, tmp_path: P
             assert sent == every_change[:count]
             _evidence_is_guarded(database)
             database.migrate()
-            assert guards(database.engine) == complete, f"after dying at {every_change[count]}"
-            assert everything(database.engine) == was
+            now = guards(database.engine), contents(database.engine)
+            assert now == complete, f"after dying at {every_change[count]}"
 
 
 def _evidence_is_guarded(database: Database) -> None:

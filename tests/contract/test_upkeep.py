@@ -13,13 +13,12 @@ import pytest
 from sqlalchemy import Engine, event, insert, select, update
 
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
-from airflow_oauth_guard.domain.flat_line import Measure, Source
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
 from airflow_oauth_guard.store import upkeep
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.store import Store
-from airflow_oauth_guard.store.tables import LONG_TEXT, intents, investigations, metadata, tokens
+from airflow_oauth_guard.store.tables import LONG_TEXT, heartbeats, intents, investigations, metadata, tokens
 from airflow_oauth_guard.store.upkeep import STORED_SECRETS, Retention
 
 from .conftest import RawSql
@@ -486,42 +485,58 @@ def test_a_refresh_never_gets_the_number_of_one_that_was_purged(store: Store) ->
     assert intent(store, credential) > max(numbers)
 
 
-def test_heartbeats_go_and_each_source_is_heard_as_before(store: Store) -> None:
-    sources = [Source(name, DAY) for name in ("beats", "flat", "unmeasured", "dead", "silent", "Beats", "new")]
-    store.sources.register(sources, ago(500))
-    rows: dict[str, Callable[[int], int | None]] = {
-        "beats": lambda n: n % 3,
-        "flat": lambda n: 7 if n == 3 else 0,
-        "unmeasured": lambda n: None if n > 2 else n,
-        "dead": lambda n: n % 2,
-        "Beats": lambda n: 1,
-    }
-    for name, moved in rows.items():
-        for number in range(12):
-            store.sources.beat(name, moved(number), ago(400 - (10 if name == "dead" else 36) * number), Observer())
-    store.sources.beat("new", 0, NOW, Observer())
-    before = {source.name: store.sources.heard(source) for source in sources}
-    assert purged(store)["heartbeats"] > 30
-    assert {source.name: store.sources.heard(source) for source in sources} == before
-    assert before["silent"] == Measure(ago(500))
+def test_the_newest_heartbeats_of_each_watched_source_stay_for_its_lessons(
+    store: Store, raw: RawSql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "ENOUGH_LOADS", 5)
+    for name, days in (("old", range(300, 200, -10)), ("half", range(300, 0, -50)), ("Old", range(300, 290, -5))):
+        for number in days:
+            store.sources.beat(name, 1, ago(number), Observer())
+    before = list(store.sources.all())
+    assert store.upkeep.purge(Retention(), NOW, dry_run=True)["heartbeats"] == 6
+    assert purged(store)["heartbeats"] == 6
+    left = [(row["source"], (NOW - row["at"]).days) for row in beats_in(store)]
+    assert left == [
+        *[("Old", days) for days in (300, 295)],
+        *[("half", days) for days in (250, 200, 150, 100, 50)],
+        *[("old", days) for days in (250, 240, 230, 220, 210)],
+    ]
+    assert list(store.sources.all()) == before
+    assert purged(store)["heartbeats"] == 0
 
 
-def test_heartbeats_of_a_source_that_nobody_registered_go_too(store: Store, raw: RawSql) -> None:
-    for days in (300, 200, 100):
-        with pytest.raises(Exception, match="not registered"):
-            store.sources.beat("unknown", 1, ago(days), Observer())
-    assert purged(store)["heartbeats"] == 2
+def beats_in(store: Store) -> list[Any]:
+    with store.database.read() as connection:
+        query = select(heartbeats).order_by(heartbeats.c.source, heartbeats.c.at)
+        return list(connection.execute(query).mappings())
+
+
+def test_heartbeats_of_one_instant_that_a_lesson_needs_stay_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "ENOUGH_LOADS", 2)
+    for number, days in enumerate((300, 200, 200, 200, 100)):
+        store.sources.beat("orders", 1, ago(days), replace(WORKER, try_number=number))
+    assert purged(store)["heartbeats"] == 1
+    assert len(beats_in(store)) == 4
+
+
+def test_heartbeats_of_a_source_that_nobody_watches_all_go_once_they_are_old(store: Store, raw: RawSql) -> None:
+    for days in (300, 200, 100, 1):
+        store.sources.beat("unknown", 1, ago(days), Observer())
+    store.sources.forget("unknown")
+    assert purged(store)["heartbeats"] == 3
     assert len(raw.rows("oauth_guard_heartbeats")) == 1
 
 
 def test_each_retention_is_its_own(store: Store) -> None:
     credential = enrolled(store)
-    store.sources.register([Source("contacts", DAY)], ago(500))
     for days in (50, 40, 20):
         seen(store, credential, at=ago(days))
         store.sources.beat("contacts", 1, ago(days), Observer())
+    store.sources.forget("contacts")
     assert purged(store, evidence=45 * DAY, heartbeats=365 * DAY)["evidence"] == 1
-    assert purged(store, evidence=365 * DAY, heartbeats=10 * DAY)["heartbeats"] == 2
+    assert purged(store, evidence=365 * DAY, heartbeats=10 * DAY)["heartbeats"] == 3
 
 
 @pytest.mark.parametrize("days", [29, 1, 0, -1])

@@ -1,8 +1,9 @@
 """Write what a store of a release holds as INSERTs that SQLite, PostgreSQL, MariaDB and MySQL all read.
 
-Fill a SQLite store with the code of that release, in every state there is, under the key of ``making.KEY``. Then::
+Fill a SQLite store with the code of that release, in every state there is, under the key of ``making.KEY``; for one that
+is not the first, by upgrading the dump before it. Then::
 
-    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.1.0.sql
+    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.2.0.sql
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 TABLES = (
     "credentials",
     "tokens",
+    "seeds",
     "intents",
     "evidence",
     "statuses",
@@ -24,7 +26,7 @@ TABLES = (
     "sources",
     "heartbeats",
 )
-"""In an order in which no row comes before what it refers to."""
+"""In an order in which no row comes before what it refers to; those of the newest release that has a dump."""
 
 
 def dump(path: str) -> list[str]:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_oauth_guard.domain.redaction import BODY_LIMIT, redact_body, redact_headers, redact_text
+from airflow_oauth_guard.domain.redaction import (
+    BODY_LIMIT,
+    ERROR_LIMIT,
+    redact_body,
+    redact_error,
+    redact_headers,
+    redact_text,
+)
 
 # RFC 6749 appendix A lets a token be any visible ASCII; RFC 6750 section 2.1's b64token is what most are.
 B64TOKEN = st.text(string.ascii_letters + string.digits + "-._~+/", min_size=6, max_size=80).filter(
@@ -173,3 +180,33 @@ def test_a_challenge_stays_readable():
 def test_a_request_id_is_kept_so_that_the_provider_can_be_asked_about_it():
     sent = {"x-request-id": "0f8fad5b-d9cb-469f-a165-70867728950e"}
     assert redact_headers(sent, []) == sent
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+ERRORS_WITH_A_SECRET = [
+    "HTTPSConnectionPool(host='hooks.slack.com', port=443): Max retries exceeded with url: /services/T0/B0/sh0rt (Caused by x)",
+    "404 Client Error: Not Found for url: https://api.telegram.org/bot12:sh0rt/sendMessage",
+    "cannot notify slack://sh0rt/B0/X0",
+    "could not connect to postgresql+psycopg2://etl:sh0rt@db.example/prod",
+    "refused: /hook?room=1&token=sh0rt",
+    "the key is " + "sh0rt" * 8,
+]
+
+
+@pytest.mark.parametrize("said", ERRORS_WITH_A_SECRET)
+def test_an_error_that_is_quoted_keeps_its_words_and_loses_addresses_and_tokens(said):
+    kept = redact_error(ConnectionError(said))
+    assert "sh0rt" not in kept
+    assert kept.startswith(f"ConnectionError: {said.split()[0].split('/')[0]}")
+
+
+def test_an_error_is_one_short_line():
+    kept = redact_error(ValueError("line\n  after line " * 100))
+    assert kept.startswith("ValueError: line after line line")
+    assert "\n" not in kept
+    assert len(kept) <= len("ValueError: ") + ERROR_LIMIT
+
+
+def test_an_error_without_words_is_its_type():
+    assert redact_error(TimeoutError()) == "TimeoutError"

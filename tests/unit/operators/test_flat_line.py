@@ -1,31 +1,40 @@
+"""A pass over the sources, as its task makes it; what people are told of it."""
+
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
 pytest.importorskip("airflow", reason="operators need Airflow")
 
 import time_machine
-from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk import BaseHook
 
+from airflow_oauth_guard.detector import passing
+from airflow_oauth_guard.detector.passing import CANARY_SOURCE, DETECTOR_SOURCE, EVERYTHING
 from airflow_oauth_guard.domain.evidence import Observer
-from airflow_oauth_guard.domain.flat_line import Source, SqlCount
+from airflow_oauth_guard.domain.flat_line import Standing
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
-from airflow_oauth_guard.errors import ConfigurationError, NeedsAPersonError
+from airflow_oauth_guard.domain.sources import Source
+from airflow_oauth_guard.errors import ConfigurationError, NeedsAPersonError, OAuthGuardError
 from airflow_oauth_guard.hooks.context import LABEL
-from airflow_oauth_guard.operators.flat_line import AlertOperator, FlatLineOperator
+from airflow_oauth_guard.operators.flat_line import (
+    AlertOperator,
+    AnnouncePassOperator,
+    DetectorCheckOperator,
+    FlatLineOperator,
+)
+from airflow_oauth_guard.store.sources import MUTED_FOR_LONG
 from tests.airflow_parts import Recorder, enrolled, incident_about, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 SOURCE = Source("crm_contacts", window=HOUR)
 
 
@@ -33,18 +42,25 @@ def ago(**duration: float) -> datetime:
     return utcnow() - timedelta(**duration)
 
 
+def later(**duration: float) -> time_machine.travel:
+    return time_machine.travel(utcnow() + timedelta(**duration))
+
+
 def check(*sources: Source, context=None) -> list[str]:
+    """One pass; returns what is open."""
     operator = FlatLineOperator(task_id="check", sources=list(sources))
-    return operator.execute(context or task_context("check"))
+    batches = operator.execute(context or task_context("check"))
+    return [name.removeprefix("source/") for batch in batches for name in batch]
 
 
-def alert(recorder: Recorder | None = None, source: str = "crm_contacts", context=None) -> str:
-    operator = AlertOperator(task_id="alert", source=source, notifiers={"": [recorder]} if recorder else None)
+def alert(recorder: Recorder | None = None, about: str = "source/crm_contacts", context=None) -> str:
+    operator = AlertOperator(task_id="alert", incidents=[about], notifiers={"": [recorder]} if recorder else None)
     return operator.execute(context or task_context("alert"))
 
 
-def beat(store, rows: int | None, at: datetime, source: Source = SOURCE) -> None:
-    store.sources.beat(source.name, rows, at, Observer())
+def beat(store, rows: int | None, at: datetime, source: Source | str = SOURCE, who: Observer | None = None) -> None:
+    name = source.name if isinstance(source, Source) else source
+    store.sources.beat(name, rows, at, who or Observer())
 
 
 def watched(store, source: Source = SOURCE, since: datetime | None = None) -> Source:
@@ -52,8 +68,15 @@ def watched(store, source: Source = SOURCE, since: datetime | None = None) -> So
     return source
 
 
-def incident(store, name: str = "crm_contacts"):
-    return store.incidents.open_about(About.SOURCE, name)
+def incident(store, name: str = "crm_contacts", about: About = About.SOURCE):
+    return store.incidents.open_about(about, name)
+
+
+def announced(store, *instants: datetime) -> None:
+    """The detector has spoken then."""
+    store.sources.declare(DETECTOR_SOURCE, ago(days=60))
+    for at in instants:
+        beat(store, 1, at, DETECTOR_SOURCE)
 
 
 # -- findings ---------------------------------------------------------------------------------------------------------
@@ -66,7 +89,7 @@ def test_a_source_that_brings_rows_is_fine(store):
     context = task_context("check")
     assert check(context=context) == []
     assert incident(store) is None
-    assert context["pushed"] == {"looked_at": 1}
+    assert context["pushed"] == {"watched": 1, "unseen": {}}
 
 
 def test_a_job_that_runs_and_moves_nothing_is_flat(store):
@@ -196,122 +219,6 @@ def test_a_wider_window_is_no_sign_of_life(store):
     assert incident(store) is not None
 
 
-# -- counting at the destination --------------------------------------------------------------------------------------
-
-
-class SqliteHook(DbApiHook):
-    """common-sql's own hook over the standard library's driver; the sqlite provider is not installed here."""
-
-    conn_name_attr = "sqlite_conn_id"
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def get_conn(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path)
-
-
-COUNTED = Source(
-    "crm_contacts",
-    window=HOUR,
-    count=SqlCount(
-        "warehouse",
-        "SELECT count(*) FROM contacts WHERE at >= '{{ since.isoformat() }}' AND at < '{{ until.isoformat() }}'",
-    ),
-)
-
-
-@pytest.fixture
-def warehouse(tmp_path, monkeypatch):
-    """A destination with a table of contacts; returns how to load one at an instant."""
-    path = str(tmp_path / "warehouse.db")
-
-    def run(sql: str, *values: Any) -> None:
-        connection = sqlite3.connect(path)
-        with connection:
-            connection.execute(sql, values)
-        connection.close()
-
-    run("CREATE TABLE contacts (at TEXT)")
-    monkeypatch.setattr(BaseHook, "get_hook", classmethod(lambda cls, conn_id, hook_params=None: SqliteHook(path)))
-    return lambda at: run("INSERT INTO contacts VALUES (?)", at.isoformat())
-
-
-def test_rows_at_the_destination_within_the_window_are_fine_whatever_the_heartbeats_say(store, warehouse):
-    watched(store, COUNTED)
-    beat(store, 0, ago(minutes=5))
-    warehouse(ago(minutes=30))
-    assert check() == []
-
-
-def test_rows_from_before_the_window_do_not_count(store, warehouse):
-    watched(store, COUNTED)
-    beat(store, 7, ago(minutes=5))
-    warehouse(ago(hours=2))
-    assert check() == ["crm_contacts"], "a heartbeat that claims rows does not fill an empty destination"
-    found = incident(store)
-    assert found.kind is IncidentKind.FLAT
-    assert "the destination holds 0 new rows" in found.summary
-
-
-def test_an_empty_destination_without_a_run_is_late(store, warehouse):
-    watched(store, COUNTED)
-    assert check() == ["crm_contacts"]
-    assert incident(store).kind is IncidentKind.LATE
-
-
-def test_rows_at_the_destination_resolve_it(store, warehouse):
-    watched(store, COUNTED)
-    check()
-    warehouse(utcnow())
-    assert check() == []
-    assert incident(store) is None
-
-
-@pytest.mark.parametrize(
-    ("sql", "said"),
-    [
-        ("SELECT count(*) FROM no_such_table", "OperationalError: no such table"),
-        ("SELECT 1 WHERE 1 = 0", "returned no row"),
-        ("SELECT NULL", "returned no row"),
-        ("SELECT 'many'", "ValueError"),
-        ("SELECT {{ since.no_such_attribute() }}", "UndefinedError"),
-        ("SELECT {% if %}", "TemplateSyntaxError"),
-    ],
-)
-def test_a_destination_that_cannot_be_counted_is_neither_zero_nor_fine(sql, said, store, warehouse):
-    source = watched(store, Source("crm_contacts", HOUR, count=SqlCount("warehouse", sql)))
-    beat(store, 7, ago(minutes=5), source)
-    assert check() == ["crm_contacts"]
-    found = incident(store)
-    assert found.kind is IncidentKind.UNMEASURED
-    assert said in found.summary
-
-
-def test_a_destination_that_cannot_be_reached_is_unmeasured(store):
-    watched(store, COUNTED)
-    beat(store, 7, ago(minutes=5))
-    assert check() == ["crm_contacts"]
-    assert incident(store).kind is IncidentKind.UNMEASURED
-    assert "warehouse" in incident(store).summary
-
-
-def test_one_source_that_cannot_be_counted_hides_no_other(store):
-    watched(store, COUNTED)
-    watched(store, Source("ads", HOUR))
-    assert check() == ["ads", "crm_contacts"]
-
-
-def test_a_count_that_works_again_but_finds_nothing_does_not_resolve_it(store, warehouse, monkeypatch):
-    source = Source("crm_contacts", HOUR, count=SqlCount("warehouse", "SELECT nonsense"))
-    watched(store, source)
-    beat(store, 0, ago(minutes=5))
-    check()
-    assert check(COUNTED) == ["crm_contacts"]
-    assert incident(store).kind is IncidentKind.FLAT
-
-
 # -- telling ----------------------------------------------------------------------------------------------------------
 
 
@@ -326,16 +233,16 @@ def test_the_alert_is_red_until_the_source_speaks(store):
     assert context[LABEL] == "crm_contacts: runs, but no rows within its window"
     beat(store, 3, utcnow())
     check()
-    assert alert(recorder) == "`crm_contacts` speaks again."
+    assert alert(recorder) == "Over meanwhile: source/crm_contacts."
     assert len(recorder.sent) == 1
 
 
-def test_people_are_told_again_after_a_day_and_not_before(store):
+def test_people_are_told_again_after_four_hours_and_then_daily(store):
     watched(store)
     beat(store, 0, ago(minutes=10))
     check()
     recorder = Recorder()
-    for hours, alerts in ((0, 1), (1, 1), (23, 1), (25, 2), (26, 2), (50, 3)):
+    for hours, alerts in ((0, 1), (1, 1), (3, 1), (5, 2), (28, 2), (30, 3), (53, 3), (55, 4)):
         with time_machine.travel(utcnow() + timedelta(hours=hours)), pytest.raises(NeedsAPersonError):
             alert(recorder)
         assert len(recorder.sent) == alerts, f"after {hours} hours"
@@ -378,3 +285,339 @@ def test_a_notifier_that_raises_leaves_the_task_red_and_the_alert_to_be_told(sto
     with pytest.raises(NeedsAPersonError):
         alert(recorder)
     assert len(recorder.sent) == 1
+
+
+# -- the same number again and again ----------------------------------------------------------------------------------
+
+
+def test_a_job_that_moves_the_same_again_and_again_is_stuck_until_the_number_changes(store):
+    watched(store, replace(SOURCE, stuck_after=3))
+    for minutes in (40, 30, 20):
+        beat(store, 7, ago(minutes=minutes))
+    assert check() == ["crm_contacts"]
+    assert incident(store).kind is IncidentKind.STUCK
+    assert "The last 3 loads with rows moved exactly 7 each" in incident(store).summary
+    beat(store, 7, ago(minutes=10))
+    assert check() == ["crm_contacts"]
+    beat(store, 8, utcnow())
+    assert check() == []
+
+
+def test_what_was_missed_is_said_when_it_is_over(store):
+    hourly = Source("crm_contacts", window=HOUR)
+    watched(store, hourly)
+    beat(store, 3, ago(hours=5))
+    check()
+    beat(store, 4, utcnow())
+    check()
+    [closed] = store.incidents.history(About.SOURCE, "crm_contacts")
+    assert "it was quiet for 5 h" in closed.resolution
+
+
+# -- a pass costs what is due, and hides nothing ----------------------------------------------------------------------
+
+
+def test_a_source_that_is_known_to_be_quiet_is_not_looked_at_again_until_it_speaks(store):
+    watched(store)
+    check()
+    assert store.sources.due(ago(hours=-5)) == []
+    beat(store, 0, utcnow())
+    assert [one.source.name for one in store.sources.due(utcnow())] == ["crm_contacts"]
+
+
+def test_one_source_that_cannot_be_judged_hides_no_other_and_the_pass_is_not_announced(store, mocker):
+    watched(store)
+    watched(store, Source("ads", HOUR))
+    judge = passing.judge
+    mocker.patch.object(passing, "judge", lambda source, *rest: judge(source, *rest) if source.name == "ads" else 1 / 0)
+    context = task_context("check")
+    assert check(context=context) == ["ads"]
+    context["ti"].xcom_pull = lambda task_ids, key: context["pushed"][key]
+    with pytest.raises(OAuthGuardError, match=r"not complete.*`crm_contacts`: ZeroDivisionError"):
+        AnnouncePassOperator(task_id="announce", check_task_id="check").execute(context)
+    assert store.sources.find(DETECTOR_SOURCE.name) is None
+
+
+def test_more_sources_than_one_pass_looks_at_make_it_incomplete(store, monkeypatch):
+    monkeypatch.setattr(passing, "LIMIT", 2)
+    for name in ("a", "b", "c"):
+        watched(store, Source(name, HOUR))
+    context = task_context("check")
+    assert len(check(context=context)) == 2
+    assert context["pushed"]["unseen"]
+    context = task_context("check")
+    assert len(check(context=context)) == 3
+    assert not context["pushed"]["unseen"]
+
+
+def test_many_incidents_share_the_tasks_that_tell_them(store, monkeypatch):
+    monkeypatch.setattr("airflow_oauth_guard.operators.flat_line.TOLD_ALONE", 2)
+    for name in "abcd":
+        watched(store, Source(name, HOUR))
+    batches = FlatLineOperator(task_id="check").execute(task_context("check"))
+    assert [len(batch) for batch in batches] == [1, 1, 2]
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_sources_on_one_dead_credential_are_one_alert_with_a_list(store):
+    enrolled(store, "crm")
+    incident_about(store, "crm", summary="The grant is dead.")
+    for number in range(30):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+    for number in range(60):
+        watched(store, Source(f"fine_{number}", HOUR))
+        beat(store, 1, ago(minutes=5), f"fine_{number}")
+    assert check() == ["group/credential crm"]
+    group = incident(store, "credential crm", About.GROUP)
+    assert "30 sources" in group.summary
+    assert "`crm_17`" in group.summary
+    assert "The grant is dead." in group.summary
+    recorder = Recorder()
+    with pytest.raises(NeedsAPersonError):
+        alert(recorder, "group/credential crm")
+    assert len(recorder.sent) == 1
+    assert len(store.incidents.members(group)) == 30
+
+
+def test_a_group_ends_with_the_last_of_its_sources(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+        beat(store, 0, ago(minutes=5), f"crm_{number}")
+    check()
+    for number in range(5):
+        beat(store, 1, utcnow(), f"crm_{number}")
+    assert check() == ["group/credential crm"]
+    assert "1 sources" in incident(store, "credential crm", About.GROUP).summary
+    beat(store, 1, utcnow(), "crm_5")
+    assert check() == []
+    assert store.incidents.open_ones() == []
+
+
+def test_a_seventh_source_joins_the_alert_that_is_open(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+        beat(store, 0, ago(minutes=5), f"crm_{number}")
+    check()
+    watched(store, Source("crm_more", HOUR, credential="crm"))
+    beat(store, 0, ago(minutes=5), "crm_more")
+    assert check() == ["group/credential crm"]
+    assert "7 sources" in incident(store, "credential crm", About.GROUP).summary
+
+
+def lively(store, count: int, quiet: int, *, since: float = 3.0) -> None:
+    """``count`` unrelated hourly sources, of which ``quiet`` have not spoken for some hours."""
+    for number in range(count):
+        watched(store, Source(f"s{number}", HOUR), ago(days=2))
+        beat(store, 5, ago(hours=since), f"s{number}", Observer(f"dag_{number}", "run", "load"))
+        if number >= quiet:
+            beat(store, 5, ago(minutes=3), f"s{number}", Observer(f"dag_{number}", "run2", "load"))
+
+
+def test_when_most_of_what_is_expected_vanishes_at_once_it_is_one_incident_and_the_sources_are_unknown(store):
+    announced(store, *(ago(minutes=minutes) for minutes in range(300, 0, -15)))
+    lively(store, 20, 14)
+    assert check() == [f"group/{EVERYTHING}"]
+    found = incident(store, EVERYTHING, About.GROUP)
+    assert found.kind is IncidentKind.EVERYTHING_QUIET
+    assert "14 sources" in found.summary
+    assert {one.standing for one in store.sources.all() if one.source.name < "s14"} <= {Standing.UNKNOWN, Standing.FINE}
+    assert len(store.sources.standing_as(Standing.UNKNOWN)) == 14
+
+
+def test_a_minority_is_told_one_by_one(store):
+    announced(store, *(ago(minutes=minutes) for minutes in range(300, 0, -15)))
+    lively(store, 20, 4)
+    assert sorted(check()) == ["s0", "s1", "s2", "s3"]
+
+
+def test_when_they_speak_again_what_is_silent_still_gets_its_window_anew_and_is_then_told(store):
+    announced(store, *(ago(minutes=minutes) for minutes in range(300, 0, -15)))
+    lively(store, 20, 14)
+    check()
+    with later(minutes=20):
+        for number in range(1, 20):
+            beat(store, 5, utcnow(), f"s{number}")
+        announced(store, utcnow())
+        assert check() == []
+        assert store.sources.standing_as(Standing.UNKNOWN) == []
+    for minutes in range(35, 400, 15):
+        with later(minutes=minutes):
+            for number in range(1, 20):
+                beat(store, 5, utcnow(), f"s{number}")
+            announced(store, utcnow())
+            if check():
+                break
+    assert incident(store, "s0").kind is IncidentKind.LATE
+    assert [one.name for one in store.incidents.open_ones()] == ["s0"]
+
+
+# -- blind time -------------------------------------------------------------------------------------------------------
+
+
+def test_after_the_checker_was_down_nothing_is_told_that_may_still_come(store):
+    announced(store, *(ago(hours=10, minutes=minutes) for minutes in range(300, 0, -15)))
+    watched(store, Source("a", 2 * HOUR), ago(days=2))
+    beat(store, 5, ago(hours=11), "a")
+    assert check() == [], "ten blind hours are no silence of the source"
+    announced(store, utcnow())
+    with later(minutes=90):
+        announced(store, *(utcnow() - timedelta(minutes=minutes) for minutes in range(75, 0, -15)))
+        assert check() == ["a"], "its own window has passed since somebody looks again"
+    assert incident(store, "a").opened_at > ago(minutes=5)
+
+
+def test_a_silence_that_was_there_before_the_checker_went_down_is_told_at_once(store):
+    announced(store, *(ago(hours=10, minutes=minutes) for minutes in range(600, 0, -15)))
+    watched(store, Source("a", 2 * HOUR), ago(days=2))
+    beat(store, 5, ago(hours=18), "a")
+    assert check() == ["a"]
+
+
+# -- pauses -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_muted_source_is_not_told_and_gets_its_window_anew_after_the_pause(store):
+    watched(store)
+    beat(store, 3, ago(minutes=30))
+    store.sources.mute("crm_contacts", utcnow() + 5 * HOUR, utcnow(), "me", "the CRM is moved")
+    with later(hours=4):
+        assert check() == []
+    with later(hours=5, minutes=10):
+        assert check() == [], "the pause is not its silence"
+    with later(hours=5, minutes=40):
+        announced(store, utcnow())
+        assert check() == ["crm_contacts"]
+
+
+def test_a_heartbeat_ends_no_pause(store):
+    watched(store)
+    store.sources.mute("crm_contacts", utcnow() + 5 * HOUR, utcnow(), "me")
+    beat(store, 0, utcnow())
+    with later(hours=2):
+        assert check() == []
+
+
+def test_a_source_that_is_muted_for_long_is_an_incident_itself(store):
+    watched(store)
+    store.sources.mute("crm_contacts", utcnow() + 90 * DAY, utcnow(), "me", "noisy")
+    with later(days=MUTED_FOR_LONG.days, minutes=1):
+        assert check() == ["monitor/crm_contacts"]
+        assert "muted by me" in incident(store, about=About.MONITOR).summary
+        store.sources.unmute("crm_contacts", utcnow())
+        assert "monitor/crm_contacts" not in check()
+
+
+# -- who watches the watcher ------------------------------------------------------------------------------------------
+
+
+def announce(store, context=None) -> None:
+    context = context or task_context("check")
+    check(context=context)
+    context["ti"].xcom_pull = lambda task_ids, key: context["pushed"][key]
+    AnnouncePassOperator(task_id="announce", check_task_id="check").execute(context)
+
+
+def test_the_detector_says_that_it_looked_and_at_how_many(store):
+    watched(store)
+    announce(store)
+    state = store.sources.get(DETECTOR_SOURCE.name).state
+    assert state.last_rows == 1
+    assert store.incidents.open_about(About.SOURCE, DETECTOR_SOURCE.name) is None
+
+
+def test_a_detector_that_stopped_is_noticed_by_the_dag_that_refreshes(store):
+    recorder = Recorder()
+    operator = DetectorCheckOperator(task_id="detector", notifiers={"": [recorder]})
+    assert operator.execute(task_context("detector")) == "No flat-line DAG has run yet."
+    watched(store)
+    announce(store)
+    assert "fine" in operator.execute(task_context("detector"))
+    with (
+        later(hours=3),
+        pytest.raises(NeedsAPersonError, match=r"`oauth_guard_flat_line`.*Nobody looks at the sources"),
+    ):
+        operator.execute(task_context("detector"))
+    assert len(recorder.sent) == 1
+
+
+def test_a_complete_pass_calls_the_outside_switch_and_an_incomplete_one_does_not(store, monkeypatch, mocker):
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__DEADMAN_URL", "https://switch.example/abc")
+    ping = mocker.patch("airflow_oauth_guard.operators.flat_line.ping")
+    watched(store)
+    announce(store)
+    ping.assert_called_once_with("https://switch.example/abc")
+    mocker.patch.object(passing, "judge", side_effect=ValueError("what"))
+    with later(hours=2), pytest.raises(OAuthGuardError, match="not complete"):
+        announce(store, task_context("check"))
+    ping.assert_called_once()
+
+
+# -- the canary -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def canary(monkeypatch):
+    """A test alarm every day at noon; the clock stands at 11:00 on a Monday."""
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__CANARY_SCHEDULE", "0 12 * * *")
+    with time_machine.travel(datetime.fromisoformat("2026-11-02T11:00:00+00:00"), tick=False) as clock:
+        yield clock
+
+
+def test_the_test_alarm_is_raised_told_and_over(store, canary):
+    assert check() == []
+    canary.shift(timedelta(hours=2, minutes=1))
+    assert check() == [CANARY_SOURCE]
+    recorder = Recorder()
+    assert alert(recorder, f"source/{CANARY_SOURCE}") == "The test alarm was sent."
+    assert "test alarm" in recorder.sent[0]
+    canary.shift(timedelta(minutes=15))
+    assert check() == []
+    canary.shift(timedelta(hours=24))
+    assert check() == [CANARY_SOURCE]
+
+
+def test_a_test_alarm_that_is_not_sent_is_an_incident(store, canary):
+    check()
+    canary.shift(timedelta(hours=2, minutes=1))
+    check()
+    with pytest.raises(ConnectionError):
+        alert(Recorder(broken=True), f"source/{CANARY_SOURCE}")
+    canary.shift(timedelta(hours=1))
+    assert f"monitor/{CANARY_SOURCE}" in check()
+    assert "raised and not sent" in incident(store, CANARY_SOURCE, About.MONITOR).summary
+    alert(Recorder(), f"source/{CANARY_SOURCE}")
+    canary.shift(timedelta(minutes=15))
+    assert check() == []
+
+
+def test_a_canary_that_is_switched_off_leaves_nothing_behind(store, canary, monkeypatch):
+    check()
+    canary.shift(timedelta(hours=2, minutes=1))
+    check()
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__CANARY_SCHEDULE", "")
+    assert check() == []
+    assert store.sources.find(CANARY_SOURCE) is None
+
+
+def test_a_canary_schedule_that_cannot_be_read_is_refused(store, canary, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__CANARY_SCHEDULE", "every day")
+    with pytest.raises(ConfigurationError, match="canary_schedule"):
+        check()
+
+
+# -- two checkers -----------------------------------------------------------------------------------------------------
+
+
+def test_two_checkers_at_once_open_one_incident(store):
+    watched(store)
+    gate = threading.Barrier(2)
+
+    def work() -> list[str]:
+        gate.wait(timeout=10)
+        return check()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: work(), range(2)))
+    assert len(store.incidents.history(About.SOURCE, "crm_contacts")) == 1

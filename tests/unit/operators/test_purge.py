@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("airflow", reason="operators need Airflow")
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Observer, Subject
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.operators.purge import PurgeOperator, configured_retention
 from airflow_oauth_guard.store.upkeep import Retention
@@ -30,6 +30,8 @@ def history(store, *ages: int) -> None:
         seen = evidence_of(Kind.PROBE, Finding.UNKNOWN, Subject.ACCESS_TOKEN, credential)
         store.credentials.record(credential, replace(seen, observed_at=at), at)
         store.sources.beat("contacts", 1, at, Observer())
+    # Of a source that is watched the newest would stay, for its lessons.
+    store.sources.forget("contacts")
 
 
 def left(store) -> tuple[int, int]:

@@ -12,11 +12,11 @@ pytest.importorskip("airflow", reason="graphs need Airflow")
 
 from airflow.sdk import DAG
 
-from airflow_oauth_guard.domain.flat_line import Source
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.operators.approval import ExpireApprovalOperator
 from airflow_oauth_guard.operators.require_usable import RequireUsableOperator
 from airflow_oauth_guard.sensors.probe import ProbeSensor
-from airflow_oauth_guard.task_groups.flat_line import DETECTOR_SOURCE, watch_sources
+from airflow_oauth_guard.task_groups.flat_line import watch_sources
 from airflow_oauth_guard.task_groups.guard import (
     REFRESH_SOURCE,
     guard_credential,
@@ -58,6 +58,7 @@ def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat
         "guard.hand_over": {"guard.report", "guard.complete"},
         "guard.report": {"guard.complete"},
         "guard.heartbeat": {"guard.complete"},
+        "guard.detector": {"guard.complete"},
         "guard.complete": set(),
     }
     assert rules(it) == {
@@ -66,6 +67,7 @@ def test_due_credentials_are_refreshed_handed_over_and_reported_with_a_heartbeat
         "guard.hand_over": "all_done",
         "guard.report": "all_done",
         "guard.heartbeat": "all_done",
+        "guard.detector": "all_success",
         "guard.complete": "none_failed",
     }
     assert mapped(it) == {"guard.refresh"}
@@ -184,20 +186,20 @@ def test_every_graph_fits_into_one_dag():
         guard_credential("crm_prod")
         guard_credential("ads")
 
-    assert len(dag(build).task_dict) == 26
+    assert len(dag(build).task_dict) == 28
 
 
 def test_silence_is_looked_for_told_and_the_look_itself_announced():
     source = Source("crm_contacts", window=pendulum.duration(hours=1))
     it = dag(lambda: watch_sources([source]))
     assert edges(it) == {
-        "flat_line.check": {"flat_line.alert", "flat_line.heartbeat"},
+        "flat_line.check": {"flat_line.alert", "flat_line.announce"},
         "flat_line.alert": set(),
-        "flat_line.heartbeat": set(),
+        "flat_line.announce": set(),
+        "flat_line.learn": set(),
     }
     assert mapped(it) == {"flat_line.alert"}
-    assert it.task_dict["flat_line.heartbeat"].source == DETECTOR_SOURCE
-    assert it.task_dict["flat_line.heartbeat"].rows == "{{ ti.xcom_pull(task_ids='flat_line.check', key='looked_at') }}"
+    assert it.task_dict["flat_line.announce"].check_task_id == "flat_line.check"
     assert it.task_dict["flat_line.alert"].retries == 0
 
 

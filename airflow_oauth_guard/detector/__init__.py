@@ -1,0 +1,1 @@
+"""What the detector does in a pass: ask, judge, find the cause, learn."""

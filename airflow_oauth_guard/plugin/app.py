@@ -1,0 +1,81 @@
+"""The web application under ``/oauth-guard``. Each route names the access it needs; Airflow's auth manager decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from airflow.api_fastapi.core_api.security import requires_access_asset
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import HTTPException
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.domain.speaking import beat_at, instant, run_name
+from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError, StoreConfigurationError
+from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.transport import utcnow
+
+LARGEST_BODY = 16 * 1024
+"""Bytes; a heartbeat takes a few hundred."""
+
+app = FastAPI(title="OAuth Guard", openapi_url=None, docs_url=None, redoc_url=None)
+"""Without pages of its own, which nobody would have to log in for."""
+
+
+@app.exception_handler(OAuthGuardError)
+def refused(_request: Request, error: OAuthGuardError) -> JSONResponse:
+    """What we can name is said; where the request is to blame, and where the store is."""
+    is_theirs = isinstance(error, ConfigurationError) and not isinstance(error, StoreConfigurationError)
+    return JSONResponse({"detail": str(error)}, status_code=422 if is_theirs else 503)
+
+
+class Spoken(BaseModel):
+    """What a job says of a run; all of it may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
+    at: StrictStr | None = None
+    watermark: StrictStr | None = None
+    run: StrictStr | None = None
+
+
+async def spoken(request: Request) -> Spoken:
+    """The body, read here and not by FastAPI: after access is granted, and never more of it than is allowed."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"A heartbeat has {LARGEST_BODY} bytes at most.")
+    return read_spoken(body)
+
+
+def read_spoken(body: bytes) -> Spoken:
+    """Raises:
+    ConfigurationError: Naming what is wrong, in one sentence.
+    """
+    if not body.strip():
+        return Spoken()
+    try:
+        return Spoken.model_validate_json(body)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = f"`{'.'.join(map(str, wrong['loc'][:1]))}`" if wrong["loc"] else "The body"
+        raise ConfigurationError(
+            f"{where}: {wrong['msg']}. Send a JSON object with any of `rows` (a whole number, 0 or more), `at`, `watermark` "
+            "(ISO 8601 with a time zone) and `run` (text)."
+        ) from None
+
+
+@app.post(
+    "/heartbeats/{source:path}",
+    status_code=201,
+    dependencies=[Depends(requires_access_asset(method="POST"))],
+)
+def heartbeat(source: str, said: Annotated[Spoken, Depends(spoken)]) -> dict[str, Any]:
+    """A job outside Airflow ran. Whoever may say that an asset was updated may say that."""
+    at, watermark = beat_at(said.at, utcnow()), instant(said.watermark, "watermark")
+    who = Observer(run_id=run_name(said.run), task_id="POST /oauth-guard/heartbeats")
+    heard = get_store().sources.beat(source, said.rows, at, who, watermark)
+    return {"source": source, "adopted": heard.adopted, "new": heard.new}
