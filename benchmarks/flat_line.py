@@ -363,7 +363,7 @@ def many_declared(world: World) -> str:
 def report(url: URL, count: int, depths: Sequence[int]) -> None:
     store = Store(url, KEY)
     world = World(store, count)
-    print(f"## {described(store)}, {count:,} sources\n", flush=True)
+    print(f"### {described(store)}, {count:,} sources\n", flush=True)
     world.settle_in()
     lines = []
     for days in depths:

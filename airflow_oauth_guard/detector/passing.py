@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from statistics import median
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_guard.detector.causes import likely_cause
@@ -37,6 +37,9 @@ LIMIT = 10_000
 BLIND_AFTER = 2.5
 """The detector was away when it was not heard for so many of its usual intervals: one missed pass is none, two are."""
 
+NEIGHBOURS = 6
+"""So many intervals before and after one say what was usual then: whoever runs the passes less often is not blind for long."""
+
 USUAL_INTERVAL = timedelta(minutes=15)
 """Until the detector's own history says better."""
 
@@ -63,6 +66,16 @@ class Look:
     @property
     def is_new(self) -> bool:
         return self.watched.standing in (Standing.FINE, Standing.UNKNOWN)
+
+    @property
+    def heard_at(self) -> datetime:
+        return self.watched.state.last_beat_at or self.watched.state.registered_at
+
+    def expected_at(self, now: datetime) -> datetime:
+        """When the load should have come that is missing."""
+        source, habit, state = self.watched.source, self.watched.habit, self.watched.state
+        due = self.watched.expected_at or outlook(source, habit, state).late_at
+        return max(self.heard_at, min(due or now, now))
 
     def quiet(self) -> Quiet:
         assert self.finding.kind is not None
@@ -92,6 +105,8 @@ class Pass:
         """Look at what is due; returns how many sources that were."""
         self.open_ones = self.store.incidents.open_ones()
         self._end_mutes()
+        self._look_after_open_ones()
+        self._release_unknown()
         if any(incident.name == CANARY_SOURCE for incident in self.open_ones) and not option("canary_schedule"):
             self._retire_canary()
         found = self.store.sources.due(self.now, LIMIT)
@@ -99,8 +114,17 @@ class Pass:
             self.unseen["and more"] = f"more than {LIMIT} sources were due at once; the next pass goes on"
         if found:
             self._look_at([watched for watched in found if not (self._is_retired(watched) or self._is_muted(watched))])
-            self.open_ones = self.store.incidents.open_ones()
+        if found or self.open_ones:
+            self._group()
         return len(found)
+
+    def to_tell(self) -> list[Incident]:
+        """What is open and has an alert of its own; while its source is muted it has none."""
+        told = [incident for incident in self.store.incidents.open_ones() if incident.speaks_for_itself]
+        if all(incident.about is not About.SOURCE for incident in told):
+            return told
+        muted = {name for name, watched in self._in_question().items() if watched.is_muted(self.now)}
+        return [incident for incident in told if not (incident.about is About.SOURCE and incident.name in muted)]
 
     def _look_at(self, due: Sequence[Watched]) -> None:
         due = self._measured(due)
@@ -109,15 +133,16 @@ class Pass:
         open_before = {incident.name: incident for incident in self._open_about(About.SOURCE)}
         quiet = self._unless_everything([look for look in looks if look.finding.kind is not None])
         for number, look in enumerate(quiet):
-            self._open(look, explain=number < CAUSES_LOOKED_INTO)
+            self._open(look, open_before.get(look.name), explain=number < CAUSES_LOOKED_INTO)
         for look in looks:
             if look.finding.kind is None:
                 self._settle_fine(look, open_before.get(look.name))
-        if quiet or open_before:
-            self._group()
 
     def _open_about(self, about: About) -> list[Incident]:
         return [incident for incident in self.open_ones if incident.about is about]
+
+    def _in_question(self) -> dict[str, Watched]:
+        return {watched.source.name: watched for watched in self.store.sources.in_question()}
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -187,10 +212,7 @@ class Pass:
         heard = min(w.state.last_rows_at or w.state.last_beat_at or w.state.registered_at for w in due)
         since = max(heard, self.now - LONGEST_BLIND)
         beats = self.store.sources.last_beats(DETECTOR_SOURCE.name, since - timedelta(days=1))
-        gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(beats)]
-        interval = timedelta(seconds=median(gaps)) if gaps else USUAL_INTERVAL
-        looked = [*beats, self.now]
-        away = [(earlier, later) for earlier, later in pairwise(looked) if later - earlier > BLIND_AFTER * interval]
+        away = _away([*beats, self.now])
         everything = [
             (incident.opened_at, incident.resolved_at)
             for incident in self.store.incidents.history(About.GROUP, EVERYTHING)
@@ -211,51 +233,74 @@ class Pass:
         if incident is None and len(late) < STORM:
             # To count who spoke reads every source.
             return quiet
-        missed_since = min((self._expected_at(look) for look in late), default=self.now)
-        spoke = self.store.sources.spoken_since(incident.noticed_at if incident else missed_since, GUARDS_OWN)
-        if incident is not None:
-            unknown = [watched.source.name for watched in self.store.sources.standing_as(Standing.UNKNOWN)]
-            if spoke >= len(unknown) + len(late):
-                self._end_of_everything(incident, spoke)
-                return quiet
-        elif not is_everything([look.quiet() for look in late], spoke):
-            return quiet
-        for look in late:
+        if incident is not None and self._is_everything_over(incident, late):
+            return _without(quiet, late)
+        # Who spoke since then, and is silent again, is so for a reason of its own.
+        anew = [look for look in late if incident is None or look.heard_at >= incident.noticed_at]
+        missing = late if self._is_everything(anew) else _without(late, anew)
+        if missing or incident is not None:
+            since = min((look.expected_at(self.now) for look in missing), default=self.now)
+            self._open_everything({look.name for look in missing}, since)
+        for look in missing:
             self.store.sources.settle(look.watched, Standing.UNKNOWN, self.now)
-        self._open_everything([look.name for look in late], missed_since)
-        return [look for look in quiet if look not in late]
+        return _without(quiet, missing)
 
-    def _expected_at(self, look: Look) -> datetime:
-        state = look.watched.state
-        heard = state.last_beat_at or state.registered_at
-        due = look.watched.expected_at or outlook(look.watched.source, look.watched.habit, state).late_at
-        return max(heard, min(due or self.now, self.now))
+    def _is_everything(self, late: Sequence[Look]) -> bool:
+        if len(late) < STORM:
+            return False
+        since = median_low(look.expected_at(self.now) for look in late)
+        # One of them may have spoken after another should have.
+        spoke = self._spoke_since(since) - sum(look.heard_at >= since for look in late)
+        return is_everything([look.quiet() for look in late], spoke)
 
-    def _open_everything(self, late: Sequence[str], since: datetime) -> None:
-        unknown = [watched.source.name for watched in self.store.sources.standing_as(Standing.UNKNOWN)]
-        if not late and not unknown:
-            return
+    def _spoke_since(self, since: datetime) -> int:
+        return self.store.sources.spoken_since(since, GUARDS_OWN)
+
+    def _open_everything(self, late: set[str], since: datetime) -> None:
+        unknown = late | {watched.source.name for watched in self.store.sources.standing_as(Standing.UNKNOWN)}
         summary = (
             f"{len(unknown)} sources that should have spoken are silent, more than speak, and they have no cause in common: look "
-            f"at Airflow's workers, the network or the store before any one of them. Unknown until then: {listed(unknown)}."
+            f"at Airflow's workers, the network or the store before any one of them. Unknown until then: "
+            f"{listed(list(unknown))}."
         )
         self.store.incidents.open(
             Symptom(About.GROUP, EVERYTHING, IncidentKind.EVERYTHING_QUIET, summary, since), self.now
         )
 
-    def _end_of_everything(self, incident: Incident, spoke: int) -> None:
+    def _is_everything_over(self, incident: Incident, late: Sequence[Look]) -> bool:
+        unknown = {watched.source.name for watched in self.store.sources.standing_as(Standing.UNKNOWN)}
+        spoke = self._spoke_since(incident.noticed_at)
+        if spoke < len(unknown | {look.name for look in late}):
+            return False
         resolution = f"{spoke} sources speak again; what is silent still gets its own window anew"
         self.store.incidents.resolve(About.GROUP, EVERYTHING, resolution, self.now)
-        for watched in self.store.sources.standing_as(Standing.UNKNOWN):
+        for look in late:
             # From the next pass on each is judged by itself, and the time that was lost is not held against it.
-            self.store.sources.settle(watched, Standing.FINE, self.now, look_again_at=self.now)
+            self.store.sources.settle(look.watched, Standing.FINE, self.now, look_again_at=self.now)
+        self._judge_unknown_anew()
         log.info("%s `%s`: resolved, %s", incident.about.value, EVERYTHING, resolution)
+        return True
 
-    def _open(self, look: Look, *, explain: bool) -> None:
+    def _judge_unknown_anew(self) -> None:
+        for watched in self.store.sources.standing_as(Standing.UNKNOWN):
+            self.store.sources.settle(watched, Standing.FINE, self.now, look_again_at=self.now)
+
+    def _release_unknown(self) -> None:
+        """Nobody speaks for these where a person has ended the incident that did, or a pass died over it."""
+        if all(incident.name != EVERYTHING for incident in self._open_about(About.GROUP)):
+            self._judge_unknown_anew()
+
+    def _open(self, look: Look, incident: Incident | None, *, explain: bool) -> None:
         finding, source = look.finding, look.watched.source
         assert finding.kind is not None
-        if self.store.incidents.was_expected(About.SOURCE, source.name, finding.since):
-            self.store.sources.settle(look.watched, Standing(finding.kind.value), self.now)
+        if incident is not None and incident.kind is IncidentKind.FLAT and finding.kind is IncidentKind.LATE:
+            # It still waits for rows. If each run made it flat and each pause late, people would be told of both, again and again.
+            self.store.sources.settle(look.watched, Standing.FLAT, self.now)
+            return
+        until = self.store.incidents.expected_until(About.SOURCE, source.name, finding.since)
+        if until is not None and until > self.now:
+            again = until if source.measure is None else None
+            self.store.sources.settle(look.watched, Standing(finding.kind.value), self.now, look_again_at=again)
             return
         cause = ""
         if source.name == CANARY_SOURCE:
@@ -277,7 +322,7 @@ class Pass:
 
     def _settle_fine(self, look: Look, incident: Incident | None) -> None:
         watched = look.watched
-        if incident is not None and not is_over(incident.kind, incident.opened_at, watched.state):
+        if incident is not None and not is_over(incident.kind, incident.turned_at or incident.opened_at, watched.state):
             # Nothing is wrong now only because more time is given to it: that is no sign of life.
             self.store.sources.settle(watched, Standing(incident.kind.value), self.now)
             return
@@ -300,26 +345,36 @@ class Pass:
 
     def _group(self) -> None:
         """One alert for many sources of one cause, with a list; it ends with the last of them."""
-        incidents = self.store.incidents.open_ones(About.SOURCE)
-        groups = {
-            group.name: group for group in self.store.incidents.open_ones(About.GROUP) if group.name != EVERYTHING
+        incidents = {incident.name: incident for incident in self.store.incidents.open_ones(About.SOURCE)}
+        open_groups = self.store.incidents.open_ones(About.GROUP)
+        groups = {group.id: group.name for group in open_groups if group.name != EVERYTHING}
+        quiet = {
+            name: Quiet(name, incident.kind, causes_of(watched.source, incident.kind, watched.fed_by.dag_id))
+            for name, watched in self._in_question().items()
+            if (incident := incidents.get(name)) is not None and not watched.is_muted(self.now)
         }
-        alone = [incident for incident in incidents if incident.part_of is None]
-        together = storms([self._quiet(incident) for incident in alone], already=list(groups))
-        members: dict[str, list[Incident]] = {
-            name: [incident for incident in incidents if incident.part_of == group.id] for name, group in groups.items()
-        }
-        for cause, names in together.items():
-            members.setdefault(cause, []).extend(incident for incident in alone if incident.name in set(names))
-        for cause, quiet in members.items():
-            if quiet:
-                self._open_group(cause, quiet)
+        members: dict[str, list[Incident]] = {cause: [] for cause in groups.values()}
+        alone: list[Quiet] = []
+        left: list[Incident] = []
+        for name, incident in incidents.items():
+            cause, one = groups.get(incident.part_of or 0), quiet.get(name)
+            if cause is not None and one is not None and cause in one.causes:
+                members[cause].append(incident)
+                continue
+            if cause is not None:
+                # What it is now the group does not say, or nothing is to be said of it.
+                left.append(incident)
+            if one is not None and (cause is not None or incident.part_of is None):
+                alone.append(one)
+        self.store.incidents.release(left)
+        for cause, names in storms(alone, already=list(members)).items():
+            members.setdefault(cause, []).extend(incidents[name] for name in names)
+        for cause, together in members.items():
+            if together:
+                self._open_group(cause, together)
             else:
-                self.store.incidents.resolve(About.GROUP, cause, "all of its sources speak again", self.now)
-
-    def _quiet(self, incident: Incident) -> Quiet:
-        watched = self.store.sources.get(incident.name)
-        return Quiet(incident.name, incident.kind, causes_of(watched.source, incident.kind, watched.fed_by.dag_id))
+                resolution = "its sources speak again, are muted, or are quiet for another reason"
+                self.store.incidents.resolve(About.GROUP, cause, resolution, self.now)
 
     def _open_group(self, cause: str, members: Sequence[Incident]) -> None:
         kinds = ", ".join(sorted({member.kind.headline for member in members}))
@@ -336,7 +391,7 @@ class Pass:
             alert_route=members[0].alert_route if len({member.alert_route for member in members}) == 1 else "",
         )
         group = self.store.incidents.open(symptom, self.now)
-        self.store.incidents.put_together(group, [member for member in members if member.part_of != group.id])
+        self.store.incidents.put_together(group, [member for member in members if member.part_of != group.id], self.now)
 
     def _end_mutes(self) -> None:
         """A pause that has ended, or a source that is gone, is no matter any more."""
@@ -346,6 +401,37 @@ class Pass:
                 if watched is None or not watched.is_muted(self.now):
                     self.store.incidents.resolve(About.MONITOR, incident.name, "it is not muted any more", self.now)
                     self.open_ones.remove(incident)
+
+    def _look_after_open_ones(self) -> None:
+        """What is open about a source ends with it, and is looked at where its source is taken for fine."""
+        if not (about_sources := self._open_about(About.SOURCE)):
+            return
+        known = self._in_question()
+        for incident in about_sources:
+            watched = known.get(incident.name)
+            if watched is None:
+                self.store.incidents.resolve(About.SOURCE, incident.name, "it is watched no more", self.now)
+                self.open_ones.remove(incident)
+            elif watched.standing is Standing.FINE:
+                # Opened by the DAG that refreshes, or about a source that was forgotten and spoke again: it would come due
+                # only when it is silent.
+                self.store.sources.settle(watched, Standing.FINE, self.now, look_again_at=self.now)
+
+
+def _without(looks: Sequence[Look], others: Sequence[Look]) -> list[Look]:
+    names = {look.name for look in others}
+    return [look for look in looks if look.name not in names]
+
+
+def _away(looked: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
+    """Between which of its looks the detector was away, by what was usual around them."""
+    gaps = [later - earlier for earlier, later in pairwise(looked)]
+    away = []
+    for number, gap in enumerate(gaps):
+        around = [*gaps[max(number - NEIGHBOURS, 0) : number], *gaps[number + 1 : number + 1 + NEIGHBOURS]]
+        if gap > BLIND_AFTER * (median_low(around) if around else USUAL_INTERVAL):
+            away.append((looked[number], looked[number + 1]))
+    return away
 
 
 def _merged(stretches: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:

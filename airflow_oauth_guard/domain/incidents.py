@@ -124,6 +124,8 @@ class Incident:
     opened_at: datetime
     """When it became true, not when it was noticed."""
     noticed_at: datetime
+    turned_at: datetime | None = None
+    """When it became what it is now; None where it is what it was opened as."""
     owner: str = ""
     alert_route: str = ""
     signature: str = ""

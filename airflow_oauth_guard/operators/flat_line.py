@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_oauth_guard.detector.passing import CANARY_SOURCE, DETECTOR_SOURCE, Pass
-from airflow_oauth_guard.domain.flat_line import judge
-from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
+from airflow_oauth_guard.domain.flat_line import Standing, judge
+from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind, Phase
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.windows import Cron, check_cron
 from airflow_oauth_guard.errors import NeedsAPersonError, OAuthGuardError
@@ -53,15 +54,14 @@ class FlatLineOperator(BaseOperator):
     def execute(self, context: Any) -> list[list[str]]:
         store, now = get_store(), utcnow()
         watched = store.sources.register(self.sources, now)
-        if option("canary_schedule"):
+        tests_alarms = bool(option("canary_schedule"))
+        if tests_alarms:
             canary(store, context, now)
         one = Pass(store, context, now)
         looked_at = one.run()
-        speaking = [
-            incident.open_for
-            for incident in one.open_ones
-            if incident.about in ABOUT_SOURCES and incident.speaks_for_itself
-        ]
+        if tests_alarms:
+            miss_the_canary(store, now)
+        speaking = [incident.open_for for incident in one.to_tell() if incident.about in ABOUT_SOURCES]
         self.log.info("%d of %d sources were due, %d incidents are open", looked_at, watched, len(speaking))
         for name, why in one.unseen.items():
             self.log.error("`%s` could not be looked at: %s", name, why)
@@ -105,7 +105,8 @@ class AlertOperator(BaseOperator):
 class AnnouncePassOperator(BaseOperator):
     """The last word of a pass: the detector's own heartbeat, and a ping to whoever watches from outside.
 
-    A pass that could not look at every source says so, and sends neither: then the detector itself is late.
+    A pass that could not look at every source says so: its heartbeat counts none, which ends no alarm about the detector, and
+    there is no ping. Without any heartbeat the detector would take itself for blind, and be silent about all the others.
 
     Args:
         check_task_id: The FlatLineOperator's task.
@@ -120,14 +121,15 @@ class AnnouncePassOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         ti, store = context["ti"], get_store()
-        if unseen := ti.xcom_pull(task_ids=self.check_task_id, key="unseen"):
-            what = "; ".join(f"`{name}`: {why}" for name, why in unseen.items())
-            raise OAuthGuardError(f"The pass is not complete, so nothing is announced. Not looked at: {what}")
+        unseen = ti.xcom_pull(task_ids=self.check_task_id, key="unseen")
+        looked_at = 0 if unseen else ti.xcom_pull(task_ids=self.check_task_id, key="watched")
         now = utcnow()
-        store.sources.declare(DETECTOR_SOURCE, now)
-        store.sources.beat(
-            DETECTOR_SOURCE.name, ti.xcom_pull(task_ids=self.check_task_id, key="watched"), now, observer(context)
-        )
+        store.sources.introduce(DETECTOR_SOURCE, now)
+        # Another try of this task is no other pass.
+        store.sources.beat(DETECTOR_SOURCE.name, looked_at, now, replace(observer(context), try_number=None))
+        if unseen:
+            what = "; ".join(f"`{name}`: {why}" for name, why in unseen.items())
+            raise OAuthGuardError(f"The pass is not complete, so no ping is sent. Not looked at: {what}")
         if url := option("deadman_url"):
             ping(url)
 
@@ -155,11 +157,17 @@ class DetectorCheckOperator(BaseOperator):
         finding = judge(watched.source, watched.habit, watched.state, now)
         if finding.kind is None:
             return f"The detector is fine: {finding.explanation}."
+        if watched.is_muted(now):
+            return f"It is muted: {finding.explanation}"
+        until = store.incidents.expected_until(About.SOURCE, DETECTOR_SOURCE.name, finding.since)
+        if until is not None and until > now:
+            return f"Somebody said that this had to be expected: {finding.explanation}"
+        nobody = "Nobody looks at" if finding.kind is IncidentKind.LATE else "Nobody looks at all of"
         symptom = Symptom(
             about=About.SOURCE,
             name=DETECTOR_SOURCE.name,
             kind=finding.kind,
-            summary=f"{finding.explanation} Nobody looks at the sources: see the DAG `{watched.fed_by.dag_id}`.",
+            summary=f"{finding.explanation} {nobody} the sources: see the DAG `{watched.fed_by.dag_id}`.",
             opened_at=finding.since,
         )
         incident = store.incidents.open(symptom, now)
@@ -170,19 +178,31 @@ class DetectorCheckOperator(BaseOperator):
 def canary(store: Store, context: Any, now: datetime) -> None:
     """Let a source of the guard's own go quiet on schedule; its alarm must get through.
 
-    Nobody speaks for it until its alarm has been sent, which is what ends it.
+    Nobody speaks for it until its alarm has been sent, which is what ends it, or until a person has taken care of it.
     """
     schedule = option("canary_schedule")
-    known = store.sources.find(CANARY_SOURCE)
     check_cron(schedule, "`[oauth_guard] canary_schedule`")
     source = Source(CANARY_SOURCE, Cron((schedule,), CANARY_GRACE), alert_route="canary", pings=True)
     store.sources.declare(source, now)
     incident = store.incidents.open_about(About.SOURCE, CANARY_SOURCE)
-    if incident is not None and incident.first_notified_at is not None:
-        store.sources.beat(CANARY_SOURCE, None, now, observer(context))
+    was_sent = incident is not None and incident.first_notified_at is not None
+    if was_sent:
         store.incidents.resolve(About.MONITOR, CANARY_SOURCE, "a test alarm got through", now)
+    ended_by_hand = (
+        incident.phase is Phase.ACKNOWLEDGED if incident else store.sources.get(CANARY_SOURCE).standing is Standing.LATE
+    )
+    if was_sent or ended_by_hand:
+        store.sources.beat(CANARY_SOURCE, None, now, observer(context))
+
+
+def miss_the_canary(store: Store, now: datetime) -> None:
+    """The test alarm has to have got through; a pass that has just looked for the first time in hours is no failure yet."""
+    known = store.sources.find(CANARY_SOURCE)
+    incident = store.incidents.open_about(About.SOURCE, CANARY_SOURCE)
+    if known is None or known.is_muted(now) or (incident is not None and incident.first_notified_at is not None):
         return
-    due = incident.opened_at if incident else known.due_at if known else None
+    # From when on it can have been sent.
+    due = incident.noticed_at if incident else known.due_at
     if due is not None and now >= due + CANARY_GRACE:
         what = "was raised and not sent" if incident else "was not even raised"
         symptom = Symptom(
@@ -197,6 +217,8 @@ def canary(store: Store, context: Any, now: datetime) -> None:
 
 def _is_urgent(store: Store, incident: Incident) -> bool:
     """Whether an alert does not wait for the end of quiet hours: one of its sources is that important."""
+    if incident.kind is IncidentKind.EVERYTHING_QUIET:
+        return any(watched.source.urgent for watched in store.sources.standing_as(Standing.UNKNOWN))
     about = store.incidents.members(incident) if incident.about is About.GROUP else [incident]
     found = [store.sources.find(one.name) for one in about if one.about is About.SOURCE]
     return any(watched.source.urgent for watched in found if watched is not None)

@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator, get_current_context
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.speaking import adoption, instant, row_count
+from airflow_oauth_guard.domain.storms import GUARDS_OWN
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import observer
@@ -114,7 +115,9 @@ def announce(source: str | Source, rows: int | None, watermark: datetime | None,
     """
     store, now = get_store(), utcnow()
     if isinstance(source, Source):
-        store.sources.declare(source, now)
+        # Who runs the guard's own DAGs less often gives their sources another window.
+        declare = store.sources.introduce if source.name.startswith(GUARDS_OWN) else store.sources.declare
+        declare(source, now)
     name = source.name if isinstance(source, Source) else source
     who = Observer(task_id=job) if context is None else observer(context)
     heard = store.sources.beat(name, rows, now, who, watermark)

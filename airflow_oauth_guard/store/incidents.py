@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.incidents import (
     QUIET,
+    RENOTIFY_AFTER,
     SPEAK_FOR_OTHERS,
     TIME_MAY_CURE,
     About,
@@ -21,7 +22,10 @@ from airflow_oauth_guard.domain.incidents import (
 )
 from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.store.database import Database
-from airflow_oauth_guard.store.tables import credentials, incidents
+from airflow_oauth_guard.store.tables import credentials, incidents, sources
+
+EXPECTED_FOR = timedelta(days=30)
+"""What somebody called expected, and is still so after that time, is told again: nobody expects it for ever."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,32 @@ class Incidents:
         """The open incidents that this one speaks for, oldest first."""
         return self._found(incidents.c.part_of == incident.id, incidents.c.open_for.is_not(None))
 
-    def put_together(self, group: Incident, members: Sequence[Incident]) -> None:
-        """From now on the group speaks for these; nothing happens if it is over meanwhile."""
+    def put_together(self, group: Incident, members: Sequence[Incident], now: datetime) -> None:
+        """From now on the group speaks for these; nothing happens if it is over meanwhile.
+
+        Where somebody has been on it for long already, people are told of it anew.
+        """
         with self._database.write() as connection:
             if not members or (group_id := _open_group(connection, group.id)) is None:
                 return
             # One by one: a database takes a limited number of values in one statement, and a group may be very large.
             joins = update(incidents).where(incidents.c.id == bindparam("of"), incidents.c.open_for.is_not(None))
             connection.execute(joins.values(part_of=group_id), [{"of": member.id} for member in members])
+            long_known = incidents.c.acknowledged_at <= now - RENOTIFY_AFTER
+            connection.execute(
+                update(incidents).where(incidents.c.id == group_id, long_known).values(**_UNTOLD, **_UNACKNOWLEDGED)
+            )
+
+    def release(self, members: Sequence[Incident]) -> None:
+        """From now on these speak for themselves again."""
+        if members:
+            with self._database.write() as connection:
+                # One by one: see put_together.
+                leaves = update(incidents).where(
+                    incidents.c.id == bindparam("of"), incidents.c.part_of == bindparam("group")
+                )
+                said = [{"of": member.id, "group": member.part_of} for member in members]
+                connection.execute(leaves.values(part_of=None), said)
 
     def _found(self, *which: ColumnElement[bool]) -> list[Incident]:
         with self._database.read() as connection:
@@ -117,19 +139,29 @@ class Incidents:
     def mark_expected(self, incident_id: int, by: str, now: datetime) -> Incident | None:
         """Somebody says that this had to be expected, during it or after it. An open one ends with that.
 
+        What is said of a group is said of its members.
+
         Returns:
             The incident as it is now; None if there is none of that number.
         """
         with self._database.write() as connection:
-            connection.execute(update(incidents).where(incidents.c.id == incident_id).values(expected_by=by))
             current = _by_id(connection, incident_id)
             if current is None:
                 return None
-            _end(connection, current, f"{by} said that it had to be expected", now)
+            rows = connection.execute(select(incidents).where(incidents.c.part_of == incident_id)).mappings().all()
+            for incident in [current, *map(incident_from_row, rows)]:
+                connection.execute(update(incidents).where(incidents.c.id == incident.id).values(expected_by=by))
+                _end(connection, incident, f"{by} said that it had to be expected", now)
+                if incident.about is About.SOURCE:
+                    # The next pass notes until when nothing is to be told of it.
+                    connection.execute(update(sources).where(sources.c.name == incident.name).values(due_at=now))
             return _by_id(connection, incident_id)
 
-    def was_expected(self, about: About, name: str, since: datetime) -> bool:
-        """Whether somebody said of what is wrong since then that it had to be expected; it is the same thing still."""
+    def expected_until(self, about: About, name: str, since: datetime) -> datetime | None:
+        """Until when what is wrong since then is not told, since somebody said that it had to be expected.
+
+        None if nobody did; what has begun after that is another thing.
+        """
         said = self._found(
             incidents.c.about == about.value,
             incidents.c.name == name,
@@ -137,17 +169,25 @@ class Incidents:
             incidents.c.opened_at <= since,
             incidents.c.resolved_at >= since,
         )
-        return bool(said)
+        return max((one.resolved_at + EXPECTED_FOR for one in said if one.resolved_at is not None), default=None)
 
     def quiet_stretches(self, name: str, since: datetime) -> list[tuple[datetime, datetime | None]]:
         """When a source did not send what it should, and nobody called it expected; None for an end that is to come.
 
         What a window learns leaves these out: a habit learned from an outage would hide the next one.
         """
-        quiet = self._found(
-            incidents.c.about == About.SOURCE.value,
-            incidents.c.name == name,
+        # One that could not be measured either, in the end, was quiet before.
+        was_quiet = or_(
             incidents.c.kind.in_([kind.value for kind in QUIET]),
+            and_(incidents.c.kind == IncidentKind.UNMEASURED.value, incidents.c.turned_at.is_not(None)),
+        )
+        own = and_(incidents.c.about == About.SOURCE.value, incidents.c.name == name, was_quiet)
+        # Whose silence is put down to everything has no incident of its own.
+        everything = and_(
+            incidents.c.about == About.GROUP.value, incidents.c.kind == IncidentKind.EVERYTHING_QUIET.value
+        )
+        quiet = self._found(
+            or_(own, everything),
             incidents.c.expected_by.is_(None),
             or_(incidents.c.resolved_at.is_(None), incidents.c.resolved_at > since),
         )
@@ -249,7 +289,7 @@ def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident
         # An outage says nothing for the better about what needs a person.
         return current
     else:
-        anew = {} if current.kind is symptom.kind else _told_anew(current)
+        anew = {} if current.kind is symptom.kind else _told_anew(current, min(symptom.opened_at, now))
         changed = connection.execute(
             update(incidents)
             .where(incidents.c.open_for == symptom.open_for, incidents.c.kind == current.kind.value)
@@ -261,13 +301,18 @@ def _opened(connection: Connection, symptom: Symptom, now: datetime) -> Incident
     return open_about(connection, symptom.about, symptom.name)
 
 
-def _told_anew(current: Incident) -> dict[str, Any]:
+_UNTOLD: Mapping[str, Any] = {"last_notified_at": None, "times_told": 0}
+
+_UNACKNOWLEDGED: Mapping[str, Any] = dict.fromkeys(
+    ("acknowledged_at", "acknowledged_by", "first_notified_at", "escalated_at")
+)
+"""Somebody had taken care of what it was: the clock of what it is now begins now."""
+
+
+def _told_anew(current: Incident, since: datetime) -> dict[str, Any]:
     """Something else is wrong now than what people were told, and than what somebody is on."""
-    anew: dict[str, Any] = {"last_notified_at": None, "times_told": 0}
-    if current.acknowledged_at is not None:
-        # Somebody had taken care of what it was: the clock of what it is now begins now.
-        anew |= {"acknowledged_at": None, "acknowledged_by": None, "first_notified_at": None, "escalated_at": None}
-    return anew
+    on_it = current.acknowledged_at is not None
+    return {"turned_at": since, **_UNTOLD, **(_UNACKNOWLEDGED if on_it else {})}
 
 
 def _open_group(connection: Connection, incident_id: int) -> int | None:
@@ -370,6 +415,7 @@ def incident_from_row(row: RowMapping) -> Incident:
         escalated_at=row["escalated_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"] or "",
+        turned_at=row["turned_at"],
         expected_by=row["expected_by"] or "",
         part_of=row["part_of"],
     )

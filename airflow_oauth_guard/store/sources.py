@@ -24,6 +24,7 @@ from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.feeding import Schedule, on_schedule
 from airflow_oauth_guard.domain.flat_line import Standing, State, answered, hear, outlook, unmeasured
 from airflow_oauth_guard.domain.habits import ENOUGH_LOADS, HISTORY, RECENT, Habit
+from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.sources import (
     LONGEST_NAME,
     Source,
@@ -36,7 +37,7 @@ from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.errors import ConfigurationError, NotRegisteredError
 from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.database import Database, repeated
-from airflow_oauth_guard.store.tables import heartbeats, sources, watch
+from airflow_oauth_guard.store.tables import heartbeats, incidents, sources, watch
 
 FIRST_LESSON = timedelta(days=1)
 """A new source's history is looked at daily from then on, whether there is enough of it or not."""
@@ -125,6 +126,11 @@ class Sources:
     def declare(self, source: Source, now: datetime) -> None:
         """Watch one source, as a job that speaks for it declares it."""
         repeated(partial(self._declare, [source], now))
+
+    def introduce(self, source: Source, now: datetime) -> None:
+        """Watch one source, unless somebody has declared it already, perhaps otherwise."""
+        if self.find(source.name) is None:
+            self.declare(source, now)
 
     def _declare(self, declared: Sequence[Source], now: datetime) -> None:
         names = [_usable(source.name) for source in declared]
@@ -330,6 +336,13 @@ class Sources:
         """Every source of which a look has found this."""
         return self._page(sources.c.standing == standing.value, sources.c.name, None)
 
+    def in_question(self) -> list[Watched]:
+        """Every source that an incident is open about."""
+        about = select(incidents.c.name).where(
+            incidents.c.open_for.is_not(None), incidents.c.about == About.SOURCE.value
+        )
+        return self._page(sources.c.name.in_(about), sources.c.name, None)
+
     def spoken_since(self, since: datetime, but_not: str) -> int:
         """How many sources have spoken since then, without those whose names begin with ``but_not``."""
         spoken = select(func.count()).where(
@@ -358,7 +371,9 @@ class Sources:
         with self._database.write() as connection:
             if (watched := _find(connection, name, lock=True)) is not None:
                 text = habit.to_json() if habit is not None else None
-                _update(connection, replace(watched, habit=habit), now, habit=text, learn_at=again_at)
+                # It may have been given another window meanwhile.
+                again = again_at if watched.source.learns else None
+                _update(connection, replace(watched, habit=habit), now, habit=text, learn_at=again)
 
     # -- pauses -------------------------------------------------------------------------------------------------------
 
@@ -445,9 +460,13 @@ def _adopt(connection: Connection, name: str, beat: Beat) -> tuple[Watched, bool
 
 
 def _redeclare(connection: Connection, row: RowMapping, source: Source, now: datetime) -> None:
+    state = _state(row)
+    if source.measure is None:
+        # Nobody asks any more, so nobody would ever get an answer.
+        state = replace(state, problem="", problem_since=None)
     _update(
         connection,
-        replace(_watched(row), source=on_schedule(source, _state(row).schedule), adopted=False),
+        replace(_watched(row), source=on_schedule(source, state.schedule), state=state, adopted=False),
         now,
         declaration=_declaration(source),
         adopted=0,

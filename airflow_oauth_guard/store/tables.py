@@ -289,6 +289,8 @@ incidents = Table(
     # "<about>/<name>" while open, NULL after: one incident at a time about one thing.
     Column("open_for", String(263), unique=True),
     Column("times_told", Integer, nullable=False, default=0, server_default="0"),
+    # When it became what it is now; NULL where it is what it was opened as.
+    Column("turned_at", UtcDateTime),
     Column("escalated_at", UtcDateTime),
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_by", String(250)),

@@ -14,8 +14,9 @@ from airflow_oauth_guard.domain.incidents import (
     IncidentKind,
     Phase,
 )
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.errors import StoreUnavailableError
-from airflow_oauth_guard.store.incidents import Symptom
+from airflow_oauth_guard.store.incidents import EXPECTED_FOR, Symptom
 from airflow_oauth_guard.store.store import Store
 
 from .conftest import RawSql
@@ -328,9 +329,43 @@ def test_what_is_over_may_be_called_expected_and_keeps_its_end(store: Store) -> 
 def test_what_was_called_expected_is_known_as_that_while_it_is_the_same_silence(store: Store) -> None:
     opened = store.incidents.open(FLAT, NOW)
     store.incidents.mark_expected(opened.id, "kim", after(hours=1))
-    assert store.incidents.was_expected(About.SOURCE, "orders", FLAT.opened_at)
-    assert not store.incidents.was_expected(About.SOURCE, "orders", after(hours=2)), "it spoke in between"
-    assert not store.incidents.was_expected(About.SOURCE, "clicks", FLAT.opened_at)
+    assert store.incidents.expected_until(About.SOURCE, "orders", FLAT.opened_at)
+    assert not store.incidents.expected_until(About.SOURCE, "orders", after(hours=2)), "it spoke in between"
+    assert not store.incidents.expected_until(About.SOURCE, "clicks", FLAT.opened_at)
+
+
+def test_what_is_called_expected_of_a_group_is_said_of_its_members(store: Store) -> None:
+    group = store.incidents.open(replace(FLAT, about=About.GROUP, name="credential crm"), NOW)
+    member = store.incidents.open(replace(FLAT, part_of=group.id), NOW)
+    other = store.incidents.open(replace(FLAT, name="clicks"), NOW)
+    store.incidents.mark_expected(group.id, "kim", after(hours=1))
+    assert store.incidents.expected_until(About.SOURCE, "orders", FLAT.opened_at) == after(hours=1) + EXPECTED_FOR
+    assert [one.id for one in store.incidents.open_ones()] == [other.id]
+    assert store.incidents.get(member.id).expected_by == "kim"  # type: ignore[union-attr]
+
+
+def test_sources_in_question_are_those_that_an_incident_is_open_about(store: Store) -> None:
+    store.sources.register([Source(name, timedelta(hours=1)) for name in ("orders", "clicks", "ads")], NOW)
+    store.incidents.open(FLAT, NOW)
+    store.incidents.open(replace(FLAT, name="clicks", about=About.MONITOR), NOW)
+    opened = store.incidents.open(replace(FLAT, name="ads"), NOW)
+    assert [one.source.name for one in store.sources.in_question()] == ["ads", "orders"]
+    store.incidents.mark_expected(opened.id, "kim", after(hours=1))
+    assert [one.source.name for one in store.sources.in_question()] == ["orders"]
+    assert store.sources.get("ads").due_at == after(hours=1), "the next pass looks at it"
+
+
+def test_people_are_told_anew_of_a_group_that_somebody_has_long_been_on_when_another_joins(store: Store) -> None:
+    group = store.incidents.open(replace(FLAT, about=About.GROUP, name="credential crm"), NOW)
+    store.incidents.claim_telling(group, NOW)
+    store.incidents.acknowledge(About.GROUP, "credential crm", "kim", after(hours=1))
+    for name, hours, told in (("orders", 2, 1), ("clicks", 26, 0)):
+        joins = store.incidents.open(replace(FLAT, name=name), after(hours=hours))
+        store.incidents.put_together(group, [joins], after(hours=hours))
+        found = store.incidents.get(group.id)
+        assert found is not None
+        assert found.times_told == told
+        assert found.is_to_be_told(after(hours=hours)) == (not told)
 
 
 def test_quiet_stretches_are_what_a_source_missed_and_nobody_expected(store: Store) -> None:
@@ -349,8 +384,11 @@ def test_quiet_stretches_are_what_a_source_missed_and_nobody_expected(store: Sto
     stretch(21, None, name="clicks")
     stretch(23, 24, IncidentKind.STUCK)
     stretch(25, None)
+    stretch(26, 27, IncidentKind.UNMEASURED)
+    everything = replace(FLAT, about=About.GROUP, name="everything", kind=IncidentKind.EVERYTHING_QUIET)
+    store.incidents.open(replace(everything, opened_at=after(hours=28)), after(hours=28))
     store.incidents.mark_expected(expected.id, "kim", after(hours=30))
-    stretches = [(13, 20), (23, 24), (25, None)]
+    stretches = [(13, 20), (23, 24), (25, 27), (28, None)]
     as_instants = [(after(hours=start), end if end is None else after(hours=end)) for start, end in stretches]
     assert store.incidents.quiet_stretches("orders", since=after(hours=10)) == as_instants
 
@@ -405,7 +443,7 @@ def test_open_incidents_are_put_together(store: Store) -> None:
     group = store.incidents.open(GROUP, NOW)
     opened = [store.incidents.open(replace(FLAT, name=name), NOW) for name in ("orders", "clicks", "over")]
     store.incidents.resolve(About.SOURCE, "over", "rows arrived", NOW)
-    store.incidents.put_together(group, opened)
+    store.incidents.put_together(group, opened, NOW)
     assert [member.name for member in store.incidents.members(group)] == ["orders", "clicks"]
     over = store.incidents.get(opened[2].id)
     assert over is not None
@@ -430,7 +468,7 @@ def test_nobody_becomes_a_member_of_a_group_that_is_over(store: Store) -> None:
     store.incidents.resolve(About.GROUP, GROUP.name, "its credential works again", NOW)
     member = store.incidents.open(replace(FLAT, part_of=group.id), NOW)
     assert member.part_of is None
-    store.incidents.put_together(group, [member])
+    store.incidents.put_together(group, [member], NOW)
     assert now_open(store).part_of is None
 
 

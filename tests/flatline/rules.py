@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from itertools import pairwise
 
 from tests.flatline.outages import Variant
-from tests.flatline.series import Beat
+from tests.flatline.series import Beat, Series
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -65,7 +65,7 @@ class Rule:
 
 def _try(rule: Rule, setting: float, variant: Variant) -> list[Alarm]:
     if rule.replay is ours:
-        return ours(variant.beats, variant.ends, setting, zone=variant.series.timezone)
+        return ours(variant.beats, variant.ends, setting, life=variant.series)
     return rule.replay(variant.beats, variant.ends, setting)
 
 
@@ -216,17 +216,51 @@ def _deviation(count: int, like_it: Sequence[int]) -> float:
 # ---- Ours ------------------------------------------------------------------------------------------------------------
 
 
-def ours(beats: Sequence[Beat], until: datetime, budget: float, *, zone: str = "UTC") -> list[Alarm]:
+def ours(beats: Sequence[Beat], until: datetime, budget: float, *, life: Series, closed: bool = False) -> list[Alarm]:
     """This package, as it is in service: a learned window with its budget of false alarms per month."""
     # The usual rules can be tried without the package.
     from airflow_oauth_guard.domain.beats import Beat as Heartbeat
+    from airflow_oauth_guard.domain.calendar import ClosedDays, closed_days
     from airflow_oauth_guard.domain.replaying import replay
     from airflow_oauth_guard.domain.sources import Source
     from airflow_oauth_guard.domain.windows import Learned
 
-    source = Source(name="source", window=Learned(budget=budget), timezone=zone)
+    days = closed_days(closings(life), life.name) if closed and closings(life) else ClosedDays()
+    source = Source(name="source", window=Learned(budget=budget), timezone=life.timezone, closed=days)
     episodes = replay(source, [Heartbeat(at, rows) for at, rows in beats], until=until, step=HOUR)
     return [Alarm(episode.kind.value, episode.opened, episode.resolved) for episode in episodes]
+
+
+def with_closed_days(variant: Variant) -> list[Alarm]:
+    """The same, where the owner has declared when the place is closed."""
+    return ours(variant.beats, variant.ends, BUDGET, life=variant.series, closed=True)
+
+
+BUDGET = 0.1
+
+CLOSINGS: dict[str, dict[str, list[str]]] = {
+    # The British shop: no Saturdays, the days between the years, Easter and bank holidays.
+    "shop/": {
+        "weekdays": ["sat"],
+        "dates": [
+            *("2009-12-24/2010-01-03", "2010-04-02/2010-04-05", "2010-05-03", "2010-05-31", "2010-08-30"),
+            *("2010-12-23/2011-01-03", "2011-04-22/2011-04-25", "2011-04-29", "2011-05-02", "2011-05-30", "2011-08-29"),
+        ],
+    },
+    # The American bank: no weekends, federal holidays.
+    "bank-calls/": {"weekdays": ["sat", "sun"], "dates": ["2003-05-26", "2003-07-04", "2003-09-01", "2003-10-13"]},
+    # The pizzeria: the days its year's book leaves out.
+    "pizza/": {
+        "weekdays": [],
+        "dates": ["2015-09-24/2015-09-25", "2015-10-05", "2015-10-12", "2015-10-19", "2015-10-26", "2015-12-25"],
+    },
+}
+"""What the owner of a source would declare, by the beginning of its name."""
+
+
+def closings(series: Series) -> dict[str, list[str]] | None:
+    """The closed days of a series, where somebody would have declared any."""
+    return next((days for name, days in CLOSINGS.items() if series.name.startswith(name)), None)
 
 
 # ---- All of them -----------------------------------------------------------------------------------------------------
@@ -255,6 +289,6 @@ RULES = {
             partial(volume, buckets=HOUR_OF_DAY),
             _SIGMAS,
         ),
-        Rule("ours", "a learned window with N false alarms a month", ours, (0.1,)),
+        Rule("ours", "a learned window with N false alarms a month", ours, (BUDGET,)),
     )
 }

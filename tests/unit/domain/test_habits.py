@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
@@ -12,13 +13,17 @@ from hypothesis import strategies as st
 
 from airflow_oauth_guard.domain.beats import Beat
 from airflow_oauth_guard.domain.calendar import ClosedDays
-from airflow_oauth_guard.domain.habits import Clock, Habit, learn, wall_minute
+from airflow_oauth_guard.domain.habits import HISTORY, PLENTY_OF_LOADS, Clock, Habit, learn, wall_minute
+from airflow_oauth_guard.domain.habits import lesson as lessons
+from airflow_oauth_guard.domain.habits.thresholds import TAIL, tail_threshold
+from airflow_oauth_guard.domain.habits.wall import open_minutes
 from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.replaying import Episode, replay
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.windows import Cron, Learned
 
 UTC, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
+MINUTE = timedelta(minutes=1)
 OPEN = ClosedDays()
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MONDAY = datetime(2026, 1, 5, tzinfo=timezone.utc)
@@ -93,6 +98,57 @@ def test_a_source_that_only_ever_loads_on_the_first_is_left_to_its_fallback():
     assert alarms(monthly) == []
 
 
+def test_the_order_in_which_heartbeats_are_given_teaches_nothing():
+    beats = loads(56, in_office_hours)
+    shuffled = random.Random(1).sample(beats, len(beats))
+    assert learned(shuffled, now=beats[-1].at) == learned(beats, now=beats[-1].at)
+
+
+def test_nor_do_heartbeats_that_are_yet_to_come():
+    beats = loads(70, busy)
+    now = MONDAY + 56 * DAY
+    assert learned(beats, now=now) == learned([beat for beat in beats if beat.at <= now], now=now)
+    assert lesson(beats, MONDAY - DAY) is None
+
+
+def test_heartbeats_at_every_minute_are_learned_from_the_latest_of_them():
+    beats = [Beat(MONDAY + step * MINUTE, step % 977) for step in range(56 * DAY // MINUTE)]
+    kept = lessons.worth_learning_from(beats, beats[-1].at)
+    assert kept == beats[-PLENTY_OF_LOADS:]
+    late_at = learned(beats).late_at(beats[-1].at, OPEN, UTC)
+    assert beats[-1].at + MINUTE < late_at < beats[-1].at + 10 * MINUTE
+
+
+def test_but_from_three_weeks_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(lessons, "PLENTY_OF_LOADS", 100)
+    beats = loads(56, busy)
+    kept = lessons.worth_learning_from(beats, beats[-1].at)
+    assert kept == [beat for beat in beats if beat.at >= beats[-1].at - lessons.FEWEST_WEEKS]
+
+
+def test_a_heartbeat_that_was_told_twice_does_no_harm():
+    beats = [beat for beat in loads(70, in_office_hours) for _ in range(2)]
+    assert alarms(beats) == []
+    assert learned(beats).late_at(beats[-1].at, OPEN, UTC) is not None
+
+
+def test_heartbeats_that_all_came_at_one_instant_say_nothing_of_lateness():
+    habit = learned([Beat(MONDAY, rows) for rows in range(1, 40)], now=MONDAY + 20 * DAY)
+    assert habit.late is None
+
+
+def test_a_week_and_then_nothing_for_a_year_is_late_and_is_forgotten():
+    beats = loads(7, busy)
+    habit = learned(beats, now=MONDAY + 100 * DAY)
+    assert habit.late_at(beats[-1].at, OPEN, UTC) < beats[-1].at + DAY
+    assert lesson(beats, MONDAY + HISTORY + 8 * DAY) is None
+    (alarm,) = replay(Source("orders", Learned()), beats, until=MONDAY + 365 * DAY)
+    assert alarm.resolved is None
+
+
+# -- written down -----------------------------------------------------------------------------------------------------
+
+
 def test_what_was_learned_survives_being_written_down():
     habit = learned(loads(60, in_office_hours))
     again = Habit.from_json(habit.to_json())
@@ -106,6 +162,37 @@ def test_what_was_learned_survives_being_written_down():
 def test_what_is_never_an_alarm_survives_too():
     habit = Habit(MONDAY, HOUR, flat=Clock(60, 0, (0.0,) * 168, math.inf))
     assert Habit.from_json(habit.to_json()) == habit
+
+
+def test_bands_stay_text_until_somebody_looks_at_them():
+    habit = Habit(MONDAY, HOUR, bands="no bands at all")
+    assert Habit.from_json(habit.to_json()) == habit
+
+
+def edited(**changes) -> str:
+    return json.dumps(json.loads(learned(loads(56, in_office_hours)).to_json()) | changes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(lambda: edited(version=0), id="of an older version"),
+        pytest.param(lambda: edited(version=2), id="of a newer version"),
+        pytest.param(lambda: edited()[:-100], id="cut short"),
+        pytest.param(lambda: edited(late=[60, 0]), id="a clock of another make"),
+        pytest.param(lambda: edited(learned=1e99), id="learned at no time"),
+        pytest.param(lambda: edited(gap=None), id="without a gap"),
+        pytest.param(lambda: '{"learned":1767571200,"gap":3600.0,"zone":"UTC","late":null}', id="before versions"),
+        pytest.param(lambda: "{}", id="empty"),
+        pytest.param(lambda: "[]", id="a list"),
+        pytest.param(lambda: "null", id="null"),
+        pytest.param(lambda: "hourly", id="not JSON"),
+        pytest.param(lambda: "", id="nothing"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_no_habit_and_no_error(text):
+    assert Habit.from_json(edited()) is not None
+    assert Habit.from_json(text()) is None
 
 
 # -- late -------------------------------------------------------------------------------------------------------------
@@ -154,6 +241,21 @@ def test_nor_where_nobody_said_that_it_is_berlin(rows, start):
     assert alarms(loads(90, rows, zone=BERLIN, start=start)) == []
 
 
+@pytest.mark.parametrize("name", ["Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Africa/Cairo"])
+@pytest.mark.parametrize("month", [2, 8])
+def test_odd_offsets_and_odd_clock_changes_are_no_alarm(name, month):
+    start = datetime(2026, month, 2, tzinfo=timezone.utc)
+    assert alarms(loads(100, in_office_hours, zone=ZoneInfo(name), start=start), zone=name) == []
+
+
+def test_a_source_of_every_minute_may_live_through_an_hour_twice():
+    start = datetime(2026, 10, 5, tzinfo=timezone.utc)
+    beats = [Beat(start + step * 5 * MINUTE, 1 + step % 97) for step in range(28 * DAY // (5 * MINUTE))]
+    habit = learned(beats, zone=BERLIN)
+    at = datetime(2026, 10, 25, 0, 30, tzinfo=timezone.utc)
+    assert at + 5 * MINUTE < habit.late_at(at, OPEN, BERLIN) < at + 3 * HOUR
+
+
 def test_an_incident_does_not_hide_the_next_one():
     beats = loads(84, busy)
     first, second = MONDAY + 57 * DAY, MONDAY + 70 * DAY
@@ -176,6 +278,40 @@ def test_declared_closed_days_are_neither_learned_from_nor_counted():
     beats = [beat for beat in loads(70, busy) if not closed.is_closed(beat.at, UTC)]
     assert alarms(beats, closed=closed) == []
     assert len(alarms(beats)) == 1
+
+
+WEEKENDS = ClosedDays(weekdays=frozenset({5, 6}))
+
+
+def test_loads_at_a_closed_weekend_are_neither_missed_nor_needed():
+    assert alarms(loads(70, busy), closed=WEEKENDS) == []
+    assert alarms(loads(70, lambda at: busy(at) if at.weekday() < 5 else None), closed=WEEKENDS) == []
+
+
+def test_a_single_closed_weekend_of_loads_says_nothing_of_lateness():
+    saturday = MONDAY + 5 * DAY
+    habit = learned(loads(2, busy, start=saturday), now=saturday + 20 * DAY, closed=WEEKENDS)
+    assert habit.late is None
+    assert habit.flat is None
+
+
+@given(
+    minutes=st.lists(st.integers(0, 60 * 24 * 30), min_size=2, max_size=6).map(sorted),
+    weekdays=st.frozensets(st.integers(0, 6)),
+)
+def test_open_minutes_are_those_of_the_calendar(minutes, weekdays):
+    closed = ClosedDays(weekdays=weekdays)
+    first, *_, last = open_minutes(minutes, closed)
+    start, end = (datetime(1970, 1, 1, tzinfo=timezone.utc) + minute * MINUTE for minute in (minutes[0], minutes[-1]))
+    assert (last - first) * MINUTE == closed.open_time(start, end, UTC)
+
+
+def test_the_longer_silences_of_the_past_the_longer_those_to_come():
+    usual = [float(silence) for silence in range(60)]
+    assert tail_threshold(usual, 0.1) > 1.1 * max(usual)
+    assert tail_threshold(usual, 0.1) > tail_threshold(usual, 1.0) > tail_threshold(usual[:-5], 1.0)
+    assert tail_threshold(usual, TAIL) == pytest.approx(1.1 * max(usual))
+    assert tail_threshold([], 0.1) == 0
 
 
 def test_a_smaller_budget_never_alarms_sooner():
@@ -269,6 +405,15 @@ def test_a_source_that_always_moves_the_same_is_never_stuck():
         assert alarms(loads(70, lambda at, number=number: number)) == []
 
 
+def test_however_large_the_numbers_are():
+    number = 2**63 - 1
+    beats = loads(70, lambda at: number - busy(at))
+    assert alarms(beats) == []
+    assert alarms(loads(70, lambda at: number)) == []
+    low, high = learned(beats).band(MONDAY + 12 * HOUR, UTC)
+    assert number - 600 < low <= high < number
+
+
 def test_low_numbers_may_repeat_more_often_than_high_ones():
     chance = random.Random(11)
     habit = learned(loads(56, lambda at: chance.choice([1, 2, 3, 2000 + chance.randrange(2000)])))
@@ -302,6 +447,12 @@ def test_pings_teach_when_to_expect_the_next_and_nothing_of_rows():
     assert habit.same_surprise(MONDAY, 5) == 0
     assert habit.band(MONDAY, UTC) is None
     assert habit.explain_stuck(5) == "How often its numbers repeat was not learned."
+
+
+def test_where_only_some_loads_say_how_much_the_others_are_taken_for_zero_as_when_they_are_heard():
+    habit = learned([Beat(beat.at, beat.rows if beat.at.hour % 2 else None) for beat in loads(56, busy)])
+    noon = MONDAY + 12 * HOUR
+    assert habit.zero_surprise(noon) < 0.1 < habit.zero_surprise(noon + HOUR)
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------

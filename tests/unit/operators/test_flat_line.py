@@ -19,7 +19,8 @@ from airflow_oauth_guard.detector.passing import CANARY_SOURCE, DETECTOR_SOURCE,
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.flat_line import Standing
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
-from airflow_oauth_guard.domain.sources import Source
+from airflow_oauth_guard.domain.sources import Source, SqlCount
+from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.errors import ConfigurationError, NeedsAPersonError, OAuthGuardError
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.operators.flat_line import (
@@ -28,7 +29,9 @@ from airflow_oauth_guard.operators.flat_line import (
     DetectorCheckOperator,
     FlatLineOperator,
 )
+from airflow_oauth_guard.operators.heartbeat import HeartbeatOperator
 from airflow_oauth_guard.store.sources import MUTED_FOR_LONG
+from airflow_oauth_guard.task_groups.guard import REFRESH_SOURCE
 from tests.airflow_parts import Recorder, enrolled, incident_about, task_context, utcnow
 
 pytestmark = pytest.mark.airflow
@@ -335,7 +338,7 @@ def test_one_source_that_cannot_be_judged_hides_no_other_and_the_pass_is_not_ann
     context["ti"].xcom_pull = lambda task_ids, key: context["pushed"][key]
     with pytest.raises(OAuthGuardError, match=r"not complete.*`crm_contacts`: ZeroDivisionError"):
         AnnouncePassOperator(task_id="announce", check_task_id="check").execute(context)
-    assert store.sources.find(DETECTOR_SOURCE.name) is None
+    assert store.sources.get(DETECTOR_SOURCE.name).state.last_rows_at is None, "it looked, and not at all of them"
 
 
 def test_more_sources_than_one_pass_looks_at_make_it_incomplete(store, monkeypatch):
@@ -621,3 +624,342 @@ def test_two_checkers_at_once_open_one_incident(store):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: work(), range(2)))
     assert len(store.incidents.history(About.SOURCE, "crm_contacts")) == 1
+
+
+# -- silences that must be told, and alarms that must not -------------------------------------------------------------
+
+
+def every_quarter(hours: float) -> list[datetime]:
+    """The detector's heartbeats of the last hours, up to a quarter of an hour ago."""
+    return [ago(minutes=minutes) for minutes in range(int(hours * 60), 0, -15)]
+
+
+def not_announced(context) -> None:
+    context["ti"].xcom_pull = lambda task_ids, key: context["pushed"][key]
+    with pytest.raises(OAuthGuardError, match="not complete"):
+        AnnouncePassOperator(task_id="announce", check_task_id="check").execute(context)
+
+
+def test_passes_that_cannot_look_at_one_source_do_not_make_the_detector_blind_for_the_others(store, mocker):
+    announced(store, *every_quarter(5))
+    watched(store, Source("broken", HOUR))
+    watched(store, Source("ads", HOUR))
+    judge = passing.judge
+    mocker.patch.object(
+        passing, "judge", lambda source, *rest: judge(source, *rest) if source.name != "broken" else 1 / 0
+    )
+    beat(store, 1, ago(minutes=1), "ads")
+    for minutes in range(15, 181, 15):
+        with later(minutes=minutes):
+            context = task_context("check")
+            context["ti"].run_id = f"run_{minutes}"
+            open_now = check(context=context)
+            not_announced(context)
+    assert "ads" in open_now
+    with later(hours=3), pytest.raises(NeedsAPersonError, match="Nobody looks at all of the sources"):
+        DetectorCheckOperator(task_id="detector").execute(task_context("detector"))
+
+
+def test_a_detector_that_looks_less_often_than_before_is_soon_not_blind(store):
+    hourly = [ago(hours=hours) for hours in range(8, 0, -1)]
+    announced(store, *(ago(hours=8, minutes=minutes) for minutes in range(6000, 0, -15)), *hourly)
+    watched(store, Source("old", 100 * DAY), ago(days=80))
+    watched(store, Source("a", 2 * HOUR), ago(days=80))
+    beat(store, 5, ago(hours=3), "a")
+    store.sources.register([Source("old", HOUR)], ago(days=80))
+    assert "a" in check()
+
+
+def test_a_source_that_is_forgotten_while_it_is_quiet_stops_no_pass_and_its_incident_ends(store):
+    watched(store)
+    check()
+    store.sources.forget("crm_contacts")
+    watched(store, Source("ads", HOUR))
+    assert check() == ["ads"]
+    [closed] = store.incidents.history(About.SOURCE, "crm_contacts")
+    assert closed.resolution == "it is watched no more"
+
+
+def test_an_incident_of_a_muted_source_is_not_told_until_the_pause_ends(store):
+    watched(store)
+    assert check() == ["crm_contacts"]
+    store.sources.mute("crm_contacts", utcnow() + 5 * HOUR, utcnow(), "me", "we know")
+    assert check() == []
+    assert incident(store) is not None, "it is no sign of life"
+    with later(hours=5, minutes=1):
+        assert check() == ["crm_contacts"]
+
+
+def test_a_group_does_not_speak_for_what_is_muted_and_is_silent_when_all_is(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+    assert check() == ["group/credential crm"]
+    for number in range(6):
+        store.sources.mute(f"crm_{number}", utcnow() + 5 * HOUR, utcnow(), "me")
+        check()
+        open_group = incident(store, "credential crm", About.GROUP)
+        if number < 5:
+            assert f"`crm_{number}`" not in open_group.summary
+    assert check() == []
+    with later(hours=5, minutes=1):
+        assert check() == ["group/credential crm"]
+
+
+def test_what_was_called_expected_is_told_again_where_it_lasts_a_month(store):
+    watched(store)
+    check()
+    store.incidents.mark_expected(incident(store).id, "kim", utcnow())
+    assert check() == []
+    with later(days=29):
+        assert check() == []
+    with later(days=31):
+        assert check() == ["crm_contacts"]
+
+
+def test_a_source_whose_silence_was_expected_is_fine_with_its_next_rows_and_told_when_it_is_quiet_anew(store):
+    watched(store)
+    check()
+    store.incidents.mark_expected(incident(store).id, "kim", utcnow())
+    check()
+    assert store.sources.get("crm_contacts").standing is Standing.LATE
+    beat(store, 4, utcnow())
+    assert check() == []
+    assert store.sources.get("crm_contacts").standing is Standing.FINE
+    with later(minutes=61):
+        assert check() == ["crm_contacts"]
+
+
+def test_a_group_that_was_called_expected_does_not_come_again_at_the_next_pass(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+    check()
+    store.incidents.mark_expected(incident(store, "credential crm", About.GROUP).id, "kim", utcnow())
+    assert check() == []
+    assert store.incidents.open_ones() == []
+
+
+def test_a_group_ends_though_nothing_is_due_when_people_have_ended_all_of_its_incidents(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+    check()
+    for number in range(6):
+        store.sources.forget(f"crm_{number}")
+    assert check() == []
+    assert store.incidents.open_ones() == []
+
+
+def test_runs_before_a_source_fell_silent_are_no_evidence_that_it_runs(store):
+    watched(store)
+    for hours in (8, 7.5, 7, 6.5, 6, 5.5):
+        beat(store, None, ago(hours=hours))
+        with later(hours=-hours):
+            check()
+    assert incident(store).kind is IncidentKind.UNMEASURED
+    with later(hours=-2):
+        check(replace(SOURCE, urgent=True))
+    assert incident(store).kind is IncidentKind.LATE, "it was looked at again, since it was declared anew"
+    check(Source("crm_contacts", window=24 * HOUR))
+    assert incident(store) is not None, "a wider window is no sign of life"
+    beat(store, 0, utcnow())
+    check()
+    assert incident(store) is None
+
+
+def test_a_flat_source_that_stops_running_stays_flat_and_is_told_once(store):
+    watched(store)
+    beat(store, 0, ago(hours=3))
+    with later(hours=-3):
+        check()
+    check(replace(SOURCE, urgent=True))
+    assert incident(store).kind is IncidentKind.FLAT
+    check(Source("crm_contacts", window=24 * HOUR))
+    assert incident(store) is not None
+    beat(store, 0, utcnow())
+    check()
+    assert incident(store) is not None, "a run is not what it waits for"
+    beat(store, 1, utcnow())
+    check()
+    assert incident(store) is None
+
+
+def test_a_quiet_source_that_was_forgotten_and_speaks_before_the_next_pass_is_over(store):
+    watched(store)
+    check()
+    store.sources.forget("crm_contacts")
+    beat(store, 3, utcnow())
+    assert check() == []
+    assert incident(store) is None
+
+
+def test_a_member_that_is_quiet_for_another_reason_now_leaves_its_group_and_is_told(store):
+    for number in range(6):
+        watched(store, Source(f"crm_{number}", HOUR, credential="crm"))
+    assert check() == ["group/credential crm"]
+    watched(store, Source("crm_5", HOUR, credential="ads"))
+    assert sorted(check()) == ["crm_5", "group/credential crm"]
+    assert "`crm_5`" not in incident(store, "credential crm", About.GROUP).summary
+
+
+def test_a_pass_that_dies_over_everything_leaves_no_source_that_nobody_speaks_for(store, mocker):
+    announced(store, *every_quarter(5))
+    lively(store, 20, 14)
+    settle, settled = store.sources.settle, []
+
+    def dies(*args, **named) -> None:
+        settled.append(args)
+        if len(settled) > 9:
+            raise KeyboardInterrupt
+        settle(*args, **named)
+
+    patched = mocker.patch("airflow_oauth_guard.store.sources.Sources.settle", side_effect=dies)
+    with pytest.raises(KeyboardInterrupt):
+        check()
+    mocker.stop(patched)
+    assert check() == [f"group/{EVERYTHING}"]
+    assert len(store.sources.standing_as(Standing.UNKNOWN)) == 14
+
+
+def test_sources_are_judged_anew_when_a_person_ends_the_incident_that_spoke_for_them(store):
+    announced(store, *every_quarter(5))
+    lively(store, 20, 14)
+    check()
+    store.incidents.mark_expected(incident(store, EVERYTHING, About.GROUP).id, "kim", utcnow())
+    check()
+    assert store.sources.standing_as(Standing.UNKNOWN) == []
+    for minutes in range(15, 400, 15):
+        with later(minutes=minutes):
+            for number in range(14, 20):
+                beat(store, 5, utcnow(), f"s{number}")
+            announced(store, utcnow())
+            if check():
+                break
+    assert store.incidents.open_ones(), "what is silent is told in the end"
+
+
+def test_what_becomes_late_in_the_pass_that_ends_everything_gets_the_lost_time_back_too(store):
+    announced(store, *every_quarter(5))
+    lively(store, 20, 14)
+    watched(store, Source("slow", 3 * HOUR), ago(days=2))
+    beat(store, 5, ago(hours=2, minutes=45), "slow")
+    check()
+    with later(minutes=20):
+        for number in range(20):
+            beat(store, 5, utcnow(), f"s{number}")
+        announced(store, utcnow())
+        assert check() == []
+    with later(minutes=35):
+        announced(store, utcnow())
+        assert check() == []
+
+
+def test_one_source_that_was_due_long_ago_does_not_hide_that_everything_is_missing(store):
+    announced(store, *every_quarter(30))
+    lively(store, 20, 14)
+    watched(store, Source("daily", 24 * HOUR), ago(days=3))
+    # Its own deadline has passed long before the others spoke last.
+    beat(store, 5, ago(hours=30), "daily")
+    assert check() == [f"group/{EVERYTHING}"]
+
+
+def test_who_spoke_after_everything_was_missing_and_falls_silent_again_is_told_by_itself(store):
+    announced(store, *every_quarter(5))
+    lively(store, 30, 20)
+    check()
+    for minutes in range(15, 150, 15):
+        with later(minutes=minutes):
+            for number in range(22, 30):
+                beat(store, 5, utcnow(), f"s{number}")
+            if minutes < 30:
+                beat(store, 5, utcnow(), "s21")
+            announced(store, utcnow())
+            open_now = check()
+    assert sorted(open_now) == [f"group/{EVERYTHING}", "s21"]
+
+
+def test_that_everything_is_missing_is_urgent_where_one_of_its_sources_is(store, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__QUIET_HOURS", "00:00-23:59")
+    announced(store, *every_quarter(5))
+    lively(store, 20, 14)
+    store.sources.register([Source("s3", HOUR, urgent=True)], ago(days=2))
+    assert check() == [f"group/{EVERYTHING}"]
+    recorder = Recorder()
+    with time_machine.travel(utcnow().replace(hour=12)), pytest.raises(NeedsAPersonError):
+        alert(recorder, f"group/{EVERYTHING}")
+    assert len(recorder.sent) == 1
+
+
+def test_the_incident_about_the_detector_ends_when_it_speaks_in_time_again(store):
+    announced(store, ago(hours=2, minutes=1))
+    with pytest.raises(NeedsAPersonError):
+        DetectorCheckOperator(task_id="detector").execute(task_context("detector"))
+    # The pass had looked before, and only its last word was late.
+    announced(store, utcnow())
+    for minutes in (15, 30):
+        with later(minutes=minutes):
+            check()
+            announced(store, utcnow())
+    assert incident(store, DETECTOR_SOURCE.name) is None
+
+
+def test_a_silence_of_the_detector_that_was_called_expected_or_muted_is_not_told_again(store):
+    announced(store, ago(hours=3))
+    operator = DetectorCheckOperator(task_id="detector")
+    with pytest.raises(NeedsAPersonError):
+        operator.execute(task_context("detector"))
+    store.incidents.mark_expected(incident(store, DETECTOR_SOURCE.name).id, "kim", utcnow())
+    assert "had to be expected" in operator.execute(task_context("detector"))
+    store.sources.mute(DETECTOR_SOURCE.name, utcnow() + HOUR, utcnow(), "kim")
+    assert "muted" in operator.execute(task_context("detector"))
+    assert incident(store, DETECTOR_SOURCE.name) is None
+
+
+def test_after_the_detector_was_down_the_test_alarm_is_raised_first_and_missed_only_then(store, canary):
+    announced(store, *every_quarter(5))
+    check()
+    canary.shift(timedelta(hours=7))
+    assert f"monitor/{CANARY_SOURCE}" not in check()
+
+
+@pytest.mark.parametrize("by_hand", ["acknowledged", "expected"])
+def test_a_test_alarm_that_a_person_ends_comes_again_the_next_time(by_hand, store, canary):
+    check()
+    canary.shift(timedelta(hours=2, minutes=1))
+    assert check() == [CANARY_SOURCE]
+    if by_hand == "expected":
+        store.incidents.mark_expected(incident(store, CANARY_SOURCE).id, "kim", utcnow())
+    else:
+        store.incidents.acknowledge(About.SOURCE, CANARY_SOURCE, "kim", utcnow())
+    for _ in range(3):
+        canary.shift(timedelta(minutes=15))
+        assert f"monitor/{CANARY_SOURCE}" not in check()
+    assert incident(store, CANARY_SOURCE) is None
+    canary.shift(timedelta(hours=24))
+    assert check() == [CANARY_SOURCE]
+
+
+def test_a_destination_that_is_asked_no_more_leaves_no_problem_behind(store):
+    measured = Source("crm_contacts", HOUR, measure=SqlCount("nowhere", "SELECT 1"))
+    watched(store, measured)
+    check()
+    assert incident(store).kind is IncidentKind.UNMEASURED
+    watched(store, SOURCE)
+    beat(store, 3, utcnow())
+    assert check() == []
+    assert store.sources.get("crm_contacts").state.problem == ""
+    assert store.sources.due(utcnow()) == []
+
+
+def test_a_source_that_is_given_another_window_during_its_lesson_has_no_further_one(store):
+    watched(store, Source("crm_contacts", Learned()), ago(days=2))
+    watched(store, SOURCE)
+    store.sources.learned("crm_contacts", None, utcnow(), utcnow())
+    assert store.sources.to_learn(utcnow() + DAY, 10) == []
+
+
+def test_the_detector_and_the_refresh_are_held_to_the_windows_that_people_have_given_them(store):
+    for own in (DETECTOR_SOURCE, REFRESH_SOURCE):
+        watched(store, Source(own.name, 26 * HOUR))
+    announce(store)
+    HeartbeatOperator(task_id="heartbeat", source=REFRESH_SOURCE, rows=1).execute(task_context("heartbeat"))
+    for own in (DETECTOR_SOURCE, REFRESH_SOURCE):
+        assert store.sources.get(own.name).source.window == 26 * HOUR

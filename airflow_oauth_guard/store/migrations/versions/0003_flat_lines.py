@@ -50,6 +50,7 @@ ADDED = {
     ],
     INCIDENTS: [
         ("times_told", sa.Integer(), {"nullable": False, "server_default": "0"}),
+        ("turned_at", UtcDateTime(), {}),
         ("escalated_at", UtcDateTime(), {}),
         ("acknowledged_at", UtcDateTime(), {}),
         ("acknowledged_by", sa.String(250), {}),
