@@ -16,7 +16,7 @@ from airflow_oauth_guard.cli.output import clear_errors, print_table
 from airflow_oauth_guard.cli.times import read_duration, zulu
 from airflow_oauth_guard.domain.clock import parse_instant, words
 from airflow_oauth_guard.domain.evidence import Observer
-from airflow_oauth_guard.domain.flat_line import outlook, patience
+from airflow_oauth_guard.domain.flat_line import Standing, outlook, patience
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
 from airflow_oauth_guard.domain.speaking import adoption, beat_at, instant, row_count, run_name
 from airflow_oauth_guard.domain.windows import Learned
@@ -66,7 +66,7 @@ def _facts(watched: Watched, now: datetime) -> dict[str, Any]:
     muted = watched.mute if watched.is_muted(now) else None
     return {
         "name": source.name,
-        "standing": watched.standing.value,
+        "standing": standing(watched, now),
         "window": window_words(watched),
         "last_heard_at": zulu(state.last_beat_at or state.measured_at),
         "rows": state.last_rows,
@@ -93,7 +93,7 @@ def _row(watched: Watched, now: datetime) -> tuple[str, ...]:
     ]
     return (
         watched.source.name,
-        watched.standing.value,
+        standing(watched, now),
         window_words(watched),
         f"{words(now - heard)} ago" if heard else "never",
         "" if state.last_rows is None else str(state.last_rows),
@@ -101,6 +101,14 @@ def _row(watched: Watched, now: datetime) -> tuple[str, ...]:
         "" if alarm_at is None else f"in {words(alarm_at - now)}" if alarm_at > now else f"{words(now - alarm_at)} ago",
         "; ".join(filter(None, notes)),
     )
+
+
+def standing(watched: Watched, now: datetime) -> str:
+    """What the last look has found; ``suspected`` where that is nothing yet and its load is overdue."""
+    view = outlook(watched.source, watched.habit, watched.state)
+    heard_at = watched.state.last_beat_at or watched.state.registered_at
+    suspected = watched.standing is Standing.FINE and not watched.is_muted(now) and view.suspects(heard_at, now)
+    return "suspected" if suspected else watched.standing.value
 
 
 def _gap(watched: Watched, now: datetime) -> timedelta:

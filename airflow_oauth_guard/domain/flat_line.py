@@ -181,7 +181,7 @@ class Outlook:
     """From when on a source's silence is an alarm, if nothing more is heard; None: not by this clock."""
 
     expected_at: datetime | None
-    """When the next load should be there; past it and before the alarm, a silence is suspected."""
+    """When the next load should be there."""
     late_at: datetime | None
     flat_at: datetime | None
     stuck_at: datetime | None
@@ -191,6 +191,12 @@ class Outlook:
     def alarm_at(self) -> datetime | None:
         clocks = (self.late_at, self.flat_at, self.stuck_at, self.unmeasured_at)
         return min((at for at in clocks if at is not None), default=None)
+
+    def suspects(self, heard_at: datetime, now: datetime) -> bool:
+        """Whether its load is overdue and half the patience with it is gone. Nobody is told of a suspicion."""
+        if self.expected_at is None or self.alarm_at is None:
+            return False
+        return max(self.expected_at, heard_at + (self.alarm_at - heard_at) / 2) <= now < self.alarm_at
 
 
 def outlook(source: Source, habit: Habit | None, state: State, blind: Blind = ()) -> Outlook:

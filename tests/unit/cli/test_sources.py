@@ -370,3 +370,10 @@ def test_a_store_that_does_not_open_is_unhealthy_and_says_why(fails, monkeypatch
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__STORE_CONN_ID", "nowhere")
     monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", "http://nowhere.example")
     assert "`nowhere`" in fails("health")
+
+
+def test_a_load_that_is_overdue_is_suspected_before_it_is_an_alarm(run, store):
+    store.sources.declare(Source("crm", Cron(("0 11 * * *",), 2 * HOUR)), NOW - 24 * HOUR)
+    heard(store, "crm", 23 * HOUR + HOUR / 2)
+    assert json.loads(run("sources", "--json"))[0]["standing"] == "suspected"
+    assert "suspected" in run("sources")

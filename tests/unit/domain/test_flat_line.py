@@ -791,3 +791,17 @@ def test_what_is_over_by_late_or_flat_was_heard_after_it_began(source, habit, be
     for kind in (LATE, FLAT, STUCK):
         since = (newest or MONDAY) + 2 * MINUTE
         assert not is_over(kind, since, state)
+
+
+# -- suspicion --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("minutes", "suspected"), [(5, False), (50, False), (60, True), (89, True), (90, False)])
+def test_a_load_that_is_overdue_is_suspected_until_it_is_an_alarm(minutes, suspected):
+    hourly = Source("orders", Cron(("0 * * * *",), timedelta(minutes=30)))
+    view = outlook(hourly, None, State(registered_at=MONDAY, last_beat_at=MONDAY, last_rows_at=MONDAY, last_rows=3))
+    assert view.suspects(MONDAY, MONDAY + minutes * MINUTE) is suspected
+
+
+def test_a_fixed_window_suspects_nothing():
+    assert not outlook(ORDERS, None, State(registered_at=MONDAY)).suspects(MONDAY, MONDAY + 23 * HOUR)
