@@ -290,7 +290,8 @@ def a_pass(world: World) -> Comparison:
 
     def ours() -> None:
         assert store.sources.register(declared, world.now) == world.count
-        assert not store.sources.due(world.now)
+        glance = store.glance(world.now, 10_000)
+        assert (glance.due, glance.open_ones, glance.unknown) == ([], [], [])
 
     return compare(bare, ours, 50)
 

@@ -103,13 +103,15 @@ class Pass:
 
     def run(self) -> int:
         """Look at what is due; returns how many sources that were."""
-        self.open_ones = self.store.incidents.open_ones()
-        self._end_mutes()
-        self._look_after_open_ones()
-        self._release_unknown()
-        if any(incident.name == CANARY_SOURCE for incident in self.open_ones) and not option("canary_schedule"):
-            self._retire_canary()
-        found = self.store.sources.due(self.now, LIMIT)
+        glance = self.store.glance(self.now, LIMIT)
+        found, self.open_ones = glance.due, glance.open_ones
+        if self.open_ones or glance.unknown:
+            self._end_mutes()
+            self._look_after_open_ones()
+            self._release_unknown()
+            if any(incident.name == CANARY_SOURCE for incident in self.open_ones) and not option("canary_schedule"):
+                self._retire_canary()
+            found = self.store.sources.due(self.now, LIMIT)
         if len(found) == LIMIT:
             self.unseen["and more"] = f"more than {LIMIT} sources were due at once; the next pass goes on"
         if found:

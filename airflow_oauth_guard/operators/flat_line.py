@@ -61,7 +61,9 @@ class FlatLineOperator(BaseOperator):
         looked_at = one.run()
         if tests_alarms:
             miss_the_canary(store, now)
-        speaking = [incident.open_for for incident in one.to_tell() if incident.about in ABOUT_SOURCES]
+        # Where nothing was open and nothing was due, nothing has come to be.
+        to_tell = one.to_tell() if looked_at or one.open_ones or tests_alarms else []
+        speaking = [incident.open_for for incident in to_tell if incident.about in ABOUT_SOURCES]
         self.log.info("%d of %d sources were due, %d incidents are open", looked_at, watched, len(speaking))
         for name, why in one.unseen.items():
             self.log.error("`%s` could not be looked at: %s", name, why)

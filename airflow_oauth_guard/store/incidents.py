@@ -67,10 +67,7 @@ class Incidents:
     def open_ones(self, about: About | None = None) -> list[Incident]:
         """Every open incident, oldest first."""
         with self._database.read() as connection:
-            query = select(incidents).where(incidents.c.open_for.is_not(None)).order_by(incidents.c.opened_at)
-            if about is not None:
-                query = query.where(incidents.c.about == about.value)
-            return [incident_from_row(row) for row in connection.execute(query).mappings()]
+            return [one for one in open_incidents(connection) if about is None or one.about is about]
 
     def open_about(self, about: About, name: str) -> Incident | None:
         with self._database.read() as connection:
@@ -247,6 +244,14 @@ class Incidents:
                 .values(**values)
             )
             return claimed.rowcount == 1
+
+
+def open_incidents(connection: Connection) -> list[Incident]:
+    """Every open incident, oldest first."""
+    return [incident_from_row(row) for row in connection.execute(_OPEN).mappings()]
+
+
+_OPEN = select(incidents).where(incidents.c.open_for.is_not(None)).order_by(incidents.c.opened_at)
 
 
 def open_incident(connection: Connection, symptom: Symptom, now: datetime) -> Incident:

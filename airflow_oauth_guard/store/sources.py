@@ -307,7 +307,7 @@ class Sources:
     def due(self, now: datetime, limit: int = 10_000) -> list[Watched]:
         """Sources that have to be looked at now, the longest due first."""
         with self._database.read() as connection:
-            return [_watched(row) for row in connection.execute(_DUE, {"now": now, "limit": limit}).mappings()]
+            return due_sources(connection, now, limit)
 
     def settle(
         self, watched: Watched, standing: Standing, now: datetime, look_again_at: datetime | None = None
@@ -522,10 +522,21 @@ def asked_every(source: Source) -> timedelta:
     return source.window / 12 if isinstance(source.window, timedelta) else timedelta(hours=1)
 
 
+def due_sources(connection: Connection, now: datetime, limit: int) -> list[Watched]:
+    """Sources that have to be looked at now, the longest due first."""
+    return [_watched(row) for row in connection.execute(_DUE, {"now": now, "limit": limit}).mappings()]
+
+
+def unknown_sources(connection: Connection) -> list[Watched]:
+    """Sources of which nobody knows anything while most are silent."""
+    return [_watched(row) for row in connection.execute(_UNKNOWN).mappings()]
+
+
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 # Made once: to put them together takes longer than what they ask.
 _WATCH = select(watch)
+_UNKNOWN = select(sources).where(sources.c.standing == Standing.UNKNOWN.value).order_by(sources.c.name)
 _DUE = (
     select(sources)
     .where(sources.c.due_at <= bindparam("now"))

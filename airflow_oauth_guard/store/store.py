@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy.engine import URL
 
+from airflow_oauth_guard.domain.incidents import Incident
 from airflow_oauth_guard.store.clients import Clients
 from airflow_oauth_guard.store.credentials import Credentials
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher
-from airflow_oauth_guard.store.incidents import Incidents
+from airflow_oauth_guard.store.incidents import Incidents, open_incidents
 from airflow_oauth_guard.store.investigations import Investigations
 from airflow_oauth_guard.store.records import Investigation
-from airflow_oauth_guard.store.sources import Sources
+from airflow_oauth_guard.store.sources import Sources, Watched, due_sources, unknown_sources
 from airflow_oauth_guard.store.upkeep import Upkeep
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a pass over the sources begins with."""
+
+    open_ones: list[Incident]
+    due: list[Watched]
+    unknown: list[Watched]
 
 
 class Store:
@@ -37,6 +50,11 @@ class Store:
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)
         self.upkeep = Upkeep(self.database, cipher)
+
+    def glance(self, now: datetime, limit: int) -> Glance:
+        """What is open, and which sources have to be looked at, in one transaction: mostly that is all there is to a pass."""
+        with self.database.read() as connection:
+            return Glance(open_incidents(connection), due_sources(connection, now, limit), unknown_sources(connection))
 
     def investigation(self, investigation_id: int) -> Investigation:
         """An investigation with its credential as it is now.
