@@ -123,6 +123,7 @@ class Measuring:
                 # Here and not in a thread: looking up a connection is a word with Airflow's supervisor.
                 destinations.append((_Destination(conn_id), group))
             except Exception as error:
+                # Whatever is wrong with it: its sources are unmeasured for that reason, and the others are asked.
                 log.warning("Connection `%s` cannot be used", conn_id, exc_info=True)
                 yield from (Answer(watched.source.name, problem=reason(error)) for watched in group)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="oauth_guard_measures") as pool:
@@ -173,6 +174,7 @@ class Measuring:
         try:
             events = self._events(asset.name, since)
         except Exception as error:
+            # Unmeasured, never silent and never fine; the next source is asked all the same.
             log.warning(
                 "`%s`: the events of asset `%s` could not be read", watched.source.name, asset.name, exc_info=True
             )
@@ -297,6 +299,7 @@ class _Destination:
             try:
                 connection.close()
             except Exception:
+                # What it answered was taken before; a broken connection has nothing left to lose.
                 log.warning("The connection `%s` could not be closed", self.conn_id, exc_info=True)
 
 

@@ -16,7 +16,7 @@ from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.feeding import Schedule
 from airflow_oauth_guard.domain.habits import Habit
 from airflow_oauth_guard.domain.incidents import IncidentKind
-from airflow_oauth_guard.domain.sources import AssetEvents, Source, SqlCount, SqlNewest
+from airflow_oauth_guard.domain.sources import Source, SqlCount, SqlNewest
 from airflow_oauth_guard.domain.windows import Cron, Learned
 
 Blind = Sequence[tuple[datetime, datetime]]
@@ -110,9 +110,7 @@ def _brought_rows(source: Source, state: State, beat: Beat) -> bool:
     if beat.rows is not None:
         return beat.rows > 0
     moved = beat.watermark is not None and (state.watermark is None or beat.watermark > state.watermark)
-    # That an asset was updated says that something came, whether or not the update says how much.
-    tells_no_rows = source.pings or isinstance(source.measure, AssetEvents)
-    return moved or (tells_no_rows and not beat.measured)
+    return moved or (source.pings and not beat.measured)
 
 
 def _productive(source: Source, habit: Habit | None, state: State, beat: Beat) -> State:

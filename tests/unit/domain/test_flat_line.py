@@ -805,3 +805,20 @@ def test_a_load_that_is_overdue_is_suspected_until_it_is_an_alarm(minutes, suspe
 
 def test_a_fixed_window_suspects_nothing():
     assert not outlook(ORDERS, None, State(registered_at=MONDAY)).suspects(MONDAY, MONDAY + 23 * HOUR)
+
+
+def test_an_update_of_an_asset_that_tells_no_rows_is_unknown_since_a_task_that_moves_nothing_updates_it_too():
+    updated = replace(ORDERS, measure=AssetEvents("orders"))
+    state = State(registered_at=MONDAY)
+    for hour in range(1, 30):
+        state = hear(updated, None, state, Beat(MONDAY + hour * HOUR, None))
+    assert judge(updated, None, state, MONDAY + 30 * HOUR).kind is UNMEASURED
+    assert (
+        judge(
+            replace(updated, pings=True),
+            None,
+            hear(replace(updated, pings=True), None, state, Beat(MONDAY + 30 * HOUR, None)),
+            MONDAY + 30 * HOUR,
+        ).kind
+        is None
+    )
