@@ -14,6 +14,7 @@
     ├── NotRegisteredError            a credential, source or investigation nobody told us about
     ├── CredentialUnusableError       there is no token a consumer may use; never read it as "no data"
     ├── UnprovenTransitionError       a status change whose evidence does not carry it
+    ├── AuthorizationRefusedError     what a person brought back from a provider cannot be taken
     ├── AlertNotSentError             a notifier could not deliver an alert
     │   └── AlertPartlySentError      ... to all of its services; some have it
     └── NeedsAPersonError             the guard did its work and somebody has to act
@@ -88,6 +89,10 @@ class CredentialUnusableError(OAuthGuardError):
 
 class UnprovenTransitionError(OAuthGuardError):
     """The evidence offered does not carry the status change it was offered for."""
+
+
+class AuthorizationRefusedError(OAuthGuardError):
+    """A person's authorization at a provider cannot be taken: its state is unknown, used, over, or another person's."""
 
 
 class AlertNotSentError(OAuthGuardError):

@@ -15,6 +15,7 @@ from airflow_oauth_guard.catalog.catalog import Catalog
 from airflow_oauth_guard.domain.evidence import Finding, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.investigation import OWNER_OF
+from airflow_oauth_guard.domain.metrics import METRICS
 from airflow_oauth_guard.domain.status import TABLE, Status
 from airflow_oauth_guard.domain.vocabulary import RESOURCE_CODES, TOKEN_CODES
 from airflow_oauth_guard.metadata import connection_types, get_provider_info
@@ -76,6 +77,13 @@ def incidents() -> str:
     return rows(("incident", "what the alert says"), [(f"`{kind.value}`", kind.headline) for kind in IncidentKind])
 
 
+def metrics() -> str:
+    return rows(
+        ("metric", "type", "tags", "meaning"),
+        [(f"`{one.name}`", one.kind, ", ".join(f"`{tag}`" for tag in one.tags), one.meaning) for one in METRICS],
+    )
+
+
 def configuration() -> str:
     options = get_provider_info()["config"]["oauth_guard"]["options"]
     return rows(
@@ -116,6 +124,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "findings": findings,
     "providers": providers,
     "incidents": incidents,
+    "metrics": metrics,
     "configuration": configuration,
     **{f"fields-{conn_type}": (lambda conn_type=conn_type: fields(conn_type)) for conn_type in connection_types()},
 }

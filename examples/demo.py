@@ -57,10 +57,19 @@ def say(text: str) -> None:
 
 
 class Airflow:
-    """A real ``airflow standalone`` (scheduler, triggerer, DAG processor, API server) on SQLite."""
+    """A real ``airflow standalone`` (scheduler, triggerer, DAG processor, API server) on SQLite.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        settings: Airflow's own beyond those below, such as ``CORE__PARALLELISM="4"``.
+    """
+
+    command: tuple[str, ...] = ("standalone",)
+    parts: tuple[str, ...] = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    """Those that have to be healthy before it is up."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
+        self.settings = settings
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.fernet_key = Fernet.generate_key().decode()
@@ -87,6 +96,7 @@ class Airflow:
             "OAUTH_GUARD__CONFIRMATION_PAUSE_SECONDS": str(PAUSE_SECONDS),
             # A proven death waits for hours by default; nobody has them for a demo.
             "OAUTH_GUARD__EXPIRE_WAIT_SECONDS": "0",
+            **self.settings,
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -94,18 +104,25 @@ class Airflow:
         return {**clean, **named, "AIRFLOW_HOME": str(self.home), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
     def start(self) -> None:
-        log = (self.home / "standalone.log").open("wb")
-        self._process = subprocess.Popen(
-            ["airflow", "standalone"],
-            env=self.environment,
-            cwd=self.home,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        wait_for("Airflow to be healthy", self._healthy, seconds=150)
-        token = self.session.get(f"{self.url}/auth/token", timeout=10).json()["access_token"]
-        self.session.headers["Authorization"] = f"Bearer {token}"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["airflow", *self.command],
+                env=self.environment,
+                cwd=self.home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for("Airflow to be healthy", self._healthy, seconds=300)
+        self.session.headers["Authorization"] = f"Bearer {self.token()}"
+
+    @property
+    def log(self) -> Path:
+        return self.home / f"{self.command[0]}.log"
+
+    def token(self) -> str:
+        """For Airflow's API; under all-admins anybody gets one."""
+        return str(self.session.get(f"{self.url}/auth/token", timeout=10).json()["access_token"])
 
     def stop(self) -> None:
         """Stop the whole tree: its parent leaves children behind when it alone is told."""
@@ -121,18 +138,17 @@ class Airflow:
     def _healthy(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise SystemExit(f"Airflow stopped by itself; see {self.home}/standalone.log")
+            raise SystemExit(f"Airflow stopped by itself; see {self.log}")
         try:
             health = self.session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (requests.RequestException, ValueError):
             # Not listening yet; wait_for has the deadline.
             return False
-        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        return all(health.get(part, {}).get("status") == "healthy" for part in parts)
+        return all(health.get(part, {}).get("status") == "healthy" for part in self.parts)
 
     def call(self, method: str, path: str, **json_body: Any) -> Any:
         answer = self.session.request(
-            method, f"{self.url}/api/v2{path}", json=json_body if method != "GET" else None, timeout=30
+            method, f"{self.url}/api/v2{path}", json=json_body if method != "GET" else None, timeout=90
         )
         if not answer.ok:
             raise SystemExit(f"{method} {path}: {answer.status_code} {answer.text[:500]}")

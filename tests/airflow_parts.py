@@ -52,6 +52,9 @@ PATIENCE = Patience(pause=PAUSE, give_up_after=timedelta(seconds=30))
 WHO = Observer("oauth_guard_test", "manual__1", "refresh", -1, 1)
 HOUR = timedelta(hours=1)
 INSTALLATION = "4711"
+CALLBACK = "https://airflow.example/oauth-guard/callback"
+"""Where people are sent back to, by clients that may have them sent."""
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 TOKEN_PATHS = {
     "/oauth/token",
     "/meta/oauth/access_token",
@@ -179,7 +182,19 @@ PRESETS: dict[str, dict[str, Any]] = {
             }
         },
         "probe": {"url": f"{HERE}/api/me", "success": {"has": "id"}, "source": REAL},
-    }
+    },
+    "approver": {
+        "grants": {"refresh_token": {"token_url": f"{HERE}/oauth/token", "source": REAL}},
+        "probe": {"url": f"{HERE}/api/me", "success": {"has": "id"}, "source": REAL},
+        "endpoints": {
+            "authorization": {
+                "url": f"{HERE}/oauth/authorize",
+                "parameters": {"access_type": "offline"},
+                "source": REAL,
+            },
+            "device_authorization": {"url": f"{HERE}/oauth/device", "source": REAL},
+        },
+    },
 }
 
 
@@ -252,6 +267,7 @@ class Connector:
         token_url: str | None = None,
         login: str | None = None,
         password: str | None = None,
+        redirect_uri: str = "",
         **fields: Any,
     ) -> Guarded:
         """A guarded connection.
@@ -261,6 +277,8 @@ class Connector:
             suffix: For a second connection in one test.
             seeded: Whether the connection holds the tokens that were minted.
             mint: How to mint them.
+            redirect_uri: Where people may be sent back to, such as :data:`CALLBACK`: the client then takes codes and
+                devices, and the connection knows where people approve.
             fields: Fields of the connection beyond what the class needs; None leaves one out.
         """
         recipe, conn_id = RECIPES[connection_class], self._conn_id + suffix
@@ -269,12 +287,15 @@ class Connector:
             "client_secret": secret,
             "secret_prefix": PLANTED,
             "grant_types": (recipe.grant_type or "long_lived",),
+            **(_approved(recipe, redirect_uri) if redirect_uri else {}),
         }
         self._server.add_client(conn_id, **{**settings, **_for(conn_id, recipe.client), **(client or {})})
         minted = self._server.mint(conn_id, **(mint or {}))
         extra = {"probe_url": self._server.probe_url, "allow_http": True, **_for(conn_id, recipe.fields)}
         if seeded:
             extra |= {name: getattr(minted, name) for name in recipe.seeds}
+        if redirect_uri:
+            extra |= {"authorization_url": self._server.authorization_url}
         for preset in recipe.presets:
             extra |= {"provider_params": self.preset(preset)}
         extra = {name: value for name, value in {**extra, **fields}.items() if value is not None}
@@ -321,6 +342,15 @@ class Connector:
     def change(self, guarded: Guarded, **fields: Any) -> None:
         """Edit fields of the connection, as a person would."""
         self.describe(guarded.conn_id, {**guarded.description, "extra": {**guarded.description["extra"], **fields}})
+
+
+def _approved(recipe: Recipe, redirect_uri: str) -> dict[str, Any]:
+    """What a client needs at the server for people to approve it."""
+    return {
+        "grant_types": (recipe.grant_type, "authorization_code", DEVICE_CODE),
+        "redirect_uris": [redirect_uri],
+        "require_pkce": True,
+    }
 
 
 def _for(conn_id: str, values: Any) -> Any:

@@ -17,6 +17,7 @@ from airflow_oauth_guard.domain.vocabulary import ErrorRule
 from airflow_oauth_guard.errors import CatalogError
 from airflow_oauth_guard.grants.settings import (
     ALGORITHMS,
+    AUTHORIZATION_FIELDS,
     BODY_FORMATS,
     CLIENT_AUTHS,
     LIFETIME_UNITS,
@@ -30,6 +31,10 @@ ENDPOINTS = ("authorization", "revocation", "introspection", "device_authorizati
 CONNECTION_FIELDS = frozenset({"client_id", "client_secret", "username", "password", "scopes"})
 """What a text may take from the connection, as ``{client_id}``, beside the preset's own ``params``."""
 PROBE_FIELDS = frozenset({"access_token", "client_id", "client_secret"})
+FLOWS_OWN = frozenset(
+    {"response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method"}
+)
+"""What no preset can say of an authorization request: it is made anew, or checked, each time."""
 TOKENLESS = "long_lived_token"
 FINDINGS = frozenset(finding.value for finding in Finding) - {Finding.LIVE.value, Finding.AMBIGUOUS.value}
 """What an error may mean: none is a sign of life, and that an answer was lost no provider says."""
@@ -111,6 +116,22 @@ class ProbeFacts:
 
 
 @dataclass(frozen=True)
+class AuthorizationFacts:
+    """How a person is sent to this provider to approve (RFC 6749 section 4.1.1)."""
+
+    url: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Sent beside the standard ones, such as what asks for a refresh token; ``{param}`` and what is no secret of the connection
+    are filled in. Empty text leaves a standard one out."""
+    scope_separator: str = " "
+    """What parts the scopes, where it is not the standard's space."""
+    pkce: bool = True
+    """False where the provider refuses a code challenge (RFC 7636)."""
+    code_url: str = ""
+    """Where a code is exchanged, if that is not the token URL."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """Everything the catalog knows about one provider."""
 
@@ -126,6 +147,7 @@ class Preset:
     refresh_errors: tuple[ErrorRule, ...] = ()
     probe_errors: tuple[ErrorRule, ...] = ()
     endpoints: Mapping[str, str] = field(default_factory=dict)
+    authorization: AuthorizationFacts | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """As they stand in the file, by path, such as ``grants.refresh_token.rotation``."""
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -165,6 +187,7 @@ class _File:
             self.wrong("grants", "is missing; name at least one connection class.")
         errors = self.section("errors", top.get("errors"), {"refresh", "probe"})
         probe = self.probe("probe", top["probe"]) if top.get("probe") is not None else None
+        authorization, endpoints = self.endpoints(self.mapping("endpoints", top.get("endpoints")))
         return Preset(
             name=self.name,
             title=self.text("title", top),
@@ -175,7 +198,8 @@ class _File:
             probe=probe,
             refresh_errors=self.rules("errors.refresh", errors.get("refresh")),
             probe_errors=self.rules("errors.probe", errors.get("probe")),
-            endpoints=self.endpoints(self.mapping("endpoints", top.get("endpoints"))),
+            endpoints=endpoints,
+            authorization=authorization,
             facts=self.facts,
             sources=self.sources,
         )
@@ -290,15 +314,33 @@ class _File:
             meaning=self.optional(f"{path}.meaning", fields),
         )
 
-    def endpoints(self, value: Mapping[str, Any]) -> Mapping[str, str]:
+    def endpoints(self, value: Mapping[str, Any]) -> tuple[AuthorizationFacts | None, Mapping[str, str]]:
         found: dict[str, str] = {}
+        authorization = None
         for name, facts in value.items():
             path = f"endpoints.{name}"
             if name not in ENDPOINTS:
                 self.wrong(path, f"is unknown; choose of {', '.join(ENDPOINTS)}.")
-            fields = self.sourced(path, facts, {"url"})
-            found[name] = self.address(f"{path}.url", fields)
-        return found
+            if name == "authorization":
+                authorization = self.authorization(path, facts)
+                found[name] = authorization.url
+            else:
+                found[name] = self.address(f"{path}.url", self.sourced(path, facts, {"url"}))
+        return authorization, found
+
+    def authorization(self, path: str, value: Any) -> AuthorizationFacts:
+        fields = self.sourced(path, value, set(AuthorizationFacts.__dataclass_fields__))
+        parameters = self.templates(f"{path}.parameters", fields.get("parameters"), frozenset(AUTHORIZATION_FIELDS))
+        if taken := sorted(FLOWS_OWN & parameters.keys()):
+            self.wrong(f"{path}.parameters.{taken[0]}", "cannot be set: it is made anew for each approval.")
+        return AuthorizationFacts(
+            url=self.address(f"{path}.url", fields),
+            parameters=parameters,
+            # Not stripped: a separator may be the very thing that would go.
+            scope_separator=str(fields.get("scope_separator") or AuthorizationFacts.scope_separator),
+            pkce=self.flag(f"{path}.pkce", fields) is not False,
+            code_url=self.address(f"{path}.code_url", fields) if fields.get("code_url") else "",
+        )
 
     # -- the small parts ----------------------------------------------------------------------------------------
 

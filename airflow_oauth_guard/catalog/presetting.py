@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_oauth_guard.catalog.preset import GrantFacts, Preset
+from airflow_oauth_guard.catalog.preset import AuthorizationFacts, GrantFacts, Preset
 from airflow_oauth_guard.errors import ConnectionFieldError
 from airflow_oauth_guard.grants.settings import PLACE, ProviderFacts, filled
 
@@ -54,7 +54,12 @@ def with_preset(
     own_probe = preset.probe is None or merged.get("probe_url") != filled(preset.probe.url, values)
     if own_probe and "probe_method" not in given:
         merged.pop("probe_method", None)
-    return merged, _facts(facts, replace(preset, probe=None) if own_probe else preset, values)
+    authorization = preset.authorization
+    if authorization and merged.get("token_url") != filled(facts.token_url, values):
+        # Nor does anybody's code: it is exchanged where the connection gets its tokens.
+        authorization = replace(authorization, code_url="")
+    applies = replace(preset, probe=None if own_probe else preset.probe, authorization=authorization)
+    return merged, _facts(facts, applies, values)
 
 
 def _texts(facts: GrantFacts, preset: Preset) -> list[str]:
@@ -134,8 +139,8 @@ def _facts(facts: GrantFacts, preset: Preset, values: Mapping[str, str]) -> Prov
         answer=facts.answer,
         access_token_lifetime=facts.access_token_lifetime,
         assertion_lifetime=facts.assertion_lifetime,
-        introspection_url=filled(preset.endpoints.get("introspection", ""), values),
-        device_authorization_url=filled(preset.endpoints.get("device_authorization", ""), values),
+        introspection_url=_complete(preset.endpoints.get("introspection", ""), values),
+        device_authorization_url=_complete(preset.endpoints.get("device_authorization", ""), values),
         probe_headers=each(probe.headers) if probe else {},
         probe_parameters=each(probe.parameters) if probe else {},
         probe_body=filled(probe.body, values) if probe else "",
@@ -143,4 +148,23 @@ def _facts(facts: GrantFacts, preset: Preset, values: Mapping[str, str]) -> Prov
         success_equals=probe.success.equals if probe else "",
         refresh_codes=preset.refresh_errors,
         probe_codes=preset.probe_errors,
+        **_authorization(preset.authorization, values),
     )
+
+
+def _authorization(known: AuthorizationFacts | None, values: Mapping[str, str]) -> dict[str, Any]:
+    """What is known of a person's approval; nothing where it takes a param that was left open."""
+    if known is None or not (_complete(known.url, values) and _complete(known.code_url or known.url, values)):
+        return {}
+    return {
+        "authorization_url": filled(known.url, values),
+        "authorization_parameters": {name: filled(text, values) for name, text in known.parameters.items()},
+        "scope_separator": known.scope_separator,
+        "pkce": known.pkce,
+        "code_url": filled(known.code_url, values),
+    }
+
+
+def _complete(text: str, values: Mapping[str, str]) -> str:
+    """The address filled in; empty where it takes a param that was left open, for no other class needs it."""
+    return filled(text, values) if all(values.get(name) for name in PLACE.findall(text)) else ""

@@ -61,13 +61,17 @@ def connect(args: argparse.Namespace) -> None:
     from airflow_oauth_guard.hooks.registry import get_hook
 
     def invite(invitation: Invitation) -> None:
-        print(f"Open {invitation.verification_uri} and enter the code {invitation.user_code}")  # noqa: T201
+        address = invitation.verification_uri_complete or invitation.verification_uri
+        print(f"Open {address} and enter the code {invitation.user_code}")  # noqa: T201
         print(f"Waiting for {words(invitation.expires_in)} at the most ...", flush=True)  # noqa: T201
 
     with clear_errors():
         store, hook = open_store(), get_hook(args.conn_id)
         connected = hook.run(connect_device(hook, store, Observer(task_id="airflow oauth-guard connect"), invite))
-        print(f"{connected.conn_id}: generation {connected.generation}, {connected.status.value}")  # noqa: T201
+        credential = connected.credential
+        print(f"{credential.conn_id}: generation {credential.generation}, {credential.status.value}")  # noqa: T201
+        for note in connected.notes:
+            print(f"{note}.")  # noqa: T201
 
 
 def status(args: argparse.Namespace) -> None:

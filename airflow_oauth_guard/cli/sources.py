@@ -9,19 +9,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_oauth_guard.cli.commands import open_store
 from airflow_oauth_guard.cli.output import clear_errors, print_table
 from airflow_oauth_guard.cli.times import read_duration, zulu
 from airflow_oauth_guard.domain.clock import parse_instant, words
 from airflow_oauth_guard.domain.evidence import Observer
-from airflow_oauth_guard.domain.flat_line import Standing, outlook, patience
+from airflow_oauth_guard.domain.flat_line import outlook
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
 from airflow_oauth_guard.domain.speaking import adoption, beat_at, instant, row_count, run_name
-from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.errors import ConfigurationError, NotRegisteredError
 from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.plugin.views.sources import source_view
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.store.sources import Watched
@@ -55,89 +55,36 @@ def sources(args: argparse.Namespace) -> None:
     with clear_errors():
         now = utcnow()
         if args.json:
-            print(json.dumps([_facts(watched, now) for watched in open_store().sources.all()], indent=2))  # noqa: T201
+            facts = [source_view(watched, now).model_dump(mode="json") for watched in open_store().sources.all()]
+            print(json.dumps(facts, indent=2))  # noqa: T201
             return
         columns = ("source", "standing", "window", "last heard", "rows", "without rows", "alarm", "notes")
         print_table(columns, [_row(watched, now) for watched in open_store().sources.all()])
 
 
-def _facts(watched: Watched, now: datetime) -> dict[str, Any]:
-    source, state = watched.source, watched.state
-    muted = watched.mute if watched.is_muted(now) else None
-    return {
-        "name": source.name,
-        "standing": standing(watched, now),
-        "window": window_words(watched),
-        "last_heard_at": zulu(state.last_beat_at or state.measured_at),
-        "rows": state.last_rows,
-        "last_rows_at": zulu(state.last_rows_at),
-        "gap_seconds": int(_gap(watched, now).total_seconds()),
-        "expected_at": zulu(watched.expected_at),
-        "alarm_at": zulu(_alarm_at(watched)),
-        "learning": learning(watched) or None,
-        "muted_until": zulu(muted.until) if muted else None,
-        "muted_by": muted.by if muted else None,
-        "mute_reason": muted.reason if muted else None,
-        "adopted": watched.adopted,
-        "credential": source.credential,
-    }
-
-
 def _row(watched: Watched, now: datetime) -> tuple[str, ...]:
-    state = watched.state
-    heard, alarm_at = state.last_beat_at or state.measured_at, _alarm_at(watched)
+    seen = source_view(watched, now)
     notes = [
-        "adopted" if watched.adopted else "",
-        learning(watched),
-        f"muted for {words(watched.mute.until - now)}" if watched.mute and watched.is_muted(now) else "",
+        "adopted" if seen.adopted else "",
+        seen.learning or "",
+        f"muted for {words(seen.muted_until - now)}" if seen.muted_until else "",
     ]
     return (
-        watched.source.name,
-        standing(watched, now),
-        window_words(watched),
-        f"{words(now - heard)} ago" if heard else "never",
-        "" if state.last_rows is None else str(state.last_rows),
-        words(_gap(watched, now)),
-        "" if alarm_at is None else f"in {words(alarm_at - now)}" if alarm_at > now else f"{words(now - alarm_at)} ago",
+        seen.name,
+        seen.standing,
+        seen.window,
+        f"{words(now - seen.last_heard_at)} ago" if seen.last_heard_at else "never",
+        "" if seen.rows is None else str(seen.rows),
+        words(timedelta(seconds=seen.gap_seconds)),
+        _from_now(seen.alarm_at, now),
         "; ".join(filter(None, notes)),
     )
 
 
-def standing(watched: Watched, now: datetime) -> str:
-    """What the last look has found; ``suspected`` where that is nothing yet and its load is overdue."""
-    view = outlook(watched.source, watched.habit, watched.state)
-    heard_at = watched.state.last_beat_at or watched.state.registered_at
-    suspected = watched.standing is Standing.FINE and not watched.is_muted(now) and view.suspects(heard_at, now)
-    return "suspected" if suspected else watched.standing.value
-
-
-def _gap(watched: Watched, now: datetime) -> timedelta:
-    return now - (watched.state.last_rows_at or watched.state.registered_at)
-
-
-def _alarm_at(watched: Watched) -> datetime | None:
-    return outlook(watched.source, watched.habit, watched.state).alarm_at
-
-
-def window_words(watched: Watched) -> str:
-    """When a source should speak, in words."""
-    window = watched.source.window
-    if isinstance(window, timedelta):
-        return words(window)
-    if isinstance(window, Learned):
-        return "learned"
-    grace = "learned grace" if window.grace is None else words(window.grace)
-    return f"`{'`, `'.join(window.expressions)}` ({watched.source.timezone}) + {grace}"
-
-
-def learning(watched: Watched) -> str:
-    """What a window that is still being learned does meanwhile; empty where there is nothing to learn, or enough is known."""
-    window = watched.source.window
-    if watched.habit is not None or isinstance(window, timedelta):
+def _from_now(at: datetime | None, now: datetime) -> str:
+    if at is None:
         return ""
-    if isinstance(window, Learned):
-        return f"learning: alarms after {words(patience(window, watched.state))}"
-    return f"learning: alarms {words(window.first_grace)} after its time" if window.grace is None else ""
+    return f"in {words(at - now)}" if at > now else f"{words(now - at)} ago"
 
 
 # -- pause ------------------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from airflow_oauth_guard.detector.measuring import Measuring
 from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.flat_line import Blind, SourceFinding, Standing, is_over, judge, loads_missed, outlook
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind
+from airflow_oauth_guard.domain.metrics import FLAT_LINE
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.storms import GUARDS_OWN, STORM, Quiet, causes_of, is_everything, listed, storms
+from airflow_oauth_guard.hooks import metrics
 from airflow_oauth_guard.hooks.config import option
 from airflow_oauth_guard.store.incidents import Symptom
 from airflow_oauth_guard.store.sources import MUTED_FOR_LONG, Watched
@@ -265,9 +267,11 @@ class Pass:
             f"at Airflow's workers, the network or the store before any one of them. Unknown until then: "
             f"{listed(list(unknown))}."
         )
-        self.store.incidents.open(
+        incident = self.store.incidents.open(
             Symptom(About.GROUP, EVERYTHING, IncidentKind.EVERYTHING_QUIET, summary, since), self.now
         )
+        if incident.noticed_at == self.now:
+            metrics.count(FLAT_LINE, kind=incident.kind.value)
 
     def _is_everything_over(self, incident: Incident, late: Sequence[Look]) -> bool:
         unknown = {watched.source.name for watched in self.store.sources.standing_as(Standing.UNKNOWN)}
@@ -320,6 +324,8 @@ class Pass:
             alert_route=source.alert_route,
         )
         self.store.incidents.open(symptom, self.now)
+        if incident is None or incident.kind is not finding.kind:
+            metrics.count(FLAT_LINE, kind=finding.kind.value)
         self.store.sources.settle(look.watched, Standing(finding.kind.value), self.now)
 
     def _settle_fine(self, look: Look, incident: Incident | None) -> None:

@@ -83,6 +83,8 @@ class Kind(str, Enum):
     CONCLUSION = "conclusion"
     """Rests on other evidence, which it names."""
     PERSON = "person"
+    CONNECT = "connect"
+    """A person approved at the provider, and what came back was exchanged for tokens."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,21 @@ class Shape:
 
 @dataclass(frozen=True)
 class Observer:
-    """Who looked: the Airflow task instance, or a command."""
+    """Who looked: the Airflow task instance, a command, or a person on the page."""
 
     dag_id: str | None = None
     run_id: str | None = None
     task_id: str | None = None
     map_index: int | None = None
     try_number: int | None = None
+    person: str | None = None
+    """Who asked for it, by name; None where a schedule did."""
 
     def __str__(self) -> str:
+        return f"{self.person} ({self._where})" if self.person else self._where
+
+    @property
+    def _where(self) -> str:
         if self.dag_id is None:
             return self.task_id or "outside Airflow"
         return f"{self.dag_id} · {self.run_id} · {self.task_id}"
@@ -196,9 +204,5 @@ def as_columns(evidence: Evidence) -> dict[str, Any]:
         "rests_on": json.dumps(list(evidence.rests_on)),
         "investigation_id": evidence.investigation_id,
         "observed_at": evidence.observed_at,
-        "dag_id": evidence.observer.dag_id,
-        "run_id": evidence.observer.run_id,
-        "task_id": evidence.observer.task_id,
-        "map_index": evidence.observer.map_index,
-        "try_number": evidence.observer.try_number,
+        **evidence.observer.__dict__,
     }

@@ -78,6 +78,8 @@ class Grant(ABC):
     """Which stored token a refresh sends, ``refresh_token`` or ``access_token``; empty where it sends none."""
     needs_live_token: ClassVar[bool] = False
     """True where a refresh works only while the access token does: then a lapse is for good."""
+    connects: ClassVar[bool] = False
+    """True where a person's approval at the provider brings all that a refresh needs."""
 
     @classmethod
     def own_provider(cls, fields: Mapping[str, Any]) -> str:  # noqa: ARG003 - one class has a choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
-from airflow_oauth_guard.grants.settings import CLIENT_FIELDS, COMMON_FIELDS, GRANT_FIELDS
+from airflow_oauth_guard.grants.settings import CLIENT_FIELDS, COMMON_FIELDS, CONNECT_FIELDS, GRANT_FIELDS
 from airflow_oauth_guard.grants.token_request import token_request
 
 
@@ -18,7 +18,10 @@ class RefreshTokenGrant(Grant):
     connection_class = "refresh_token"
     grant_type = "refresh_token"
     sends = "refresh_token"
-    fields = COMMON_FIELDS | CLIENT_FIELDS | GRANT_FIELDS | {"rotation", "rotation_grace", "refresh_token"}
+    connects = True
+    fields = (
+        COMMON_FIELDS | CLIENT_FIELDS | GRANT_FIELDS | CONNECT_FIELDS | {"rotation", "rotation_grace", "refresh_token"}
+    )
     required = ("token_url", "client_id")
 
     @property

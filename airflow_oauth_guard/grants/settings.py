@@ -50,6 +50,12 @@ CLIENT_FIELDS = frozenset(
 GRANT_FIELDS = frozenset({"expire_policy", "access_token"})
 """Every class that stores a grant has these."""
 
+CONNECT_FIELDS = frozenset({"authorization_url"})
+"""Every class that a person can connect in a browser has these."""
+
+AUTHORIZATION_FIELDS = ("client_id", "username", "scopes")
+"""What a person's browser may be told of a connection."""
+
 PLACE = re.compile(r"\{(\w+)\}")
 """Where a provider's text takes a value, as ``{shop}``; JSON's own braces never look like this."""
 
@@ -98,6 +104,16 @@ class ProviderFacts:
     """Where the provider tells what it thinks of a token (RFC 7662)."""
     device_authorization_url: str = ""
     """Where a person's approval from another device begins (RFC 8628)."""
+    authorization_url: str = ""
+    """Where a person approves in a browser (RFC 6749 section 3.1)."""
+    authorization_parameters: Mapping[str, str] = field(default_factory=dict)
+    """Sent there beside the standard ones; empty text leaves a standard one out. No secret is ever filled in."""
+    scope_separator: str = " "
+    """What parts the scopes there, for a provider that does not keep to the standard's space."""
+    pkce: bool = True
+    """Whether the provider takes a code challenge (RFC 7636); one that refuses what it does not know is told none."""
+    code_url: str = ""
+    """Where a code is exchanged, if that is not the token URL."""
     answer: TokenAnswer = STANDARD_ANSWER
     access_token_lifetime: timedelta | None = None
     """What is documented, for answers that do not say."""
@@ -150,6 +166,8 @@ class GrantSettings:
     assertion: str = field(default="", repr=False)
     certificate: str = field(default="", repr=False)
     """PEM; what a TLS client shows, and what some providers want named in an assertion's header."""
+    authorization_url: str = ""
+    """Where a person approves in a browser; the connection's own, or else the preset's."""
     facts: ProviderFacts = THE_PROTOCOL
     allow_http: bool = False
     access_token: str = field(default="", repr=False)
@@ -222,6 +240,7 @@ def read_settings(
     settings = GrantSettings(
         conn_id=conn_id,
         token_url=read.url("token_url"),
+        authorization_url=read.url("authorization_url") or facts.authorization_url,
         probe_url=read.url("probe_url"),
         probe_method=read.choice("probe_method", METHODS),
         scopes=tuple(read.text("scopes").replace(",", " ").split()),

@@ -102,6 +102,7 @@ _PUBLIC_PARAMETERS = frozenset(
             "username",
         ),
         *("subject_token_type", "requested_token_type", "audience", "resource", "token_type_hint", "type"),
+        "redirect_uri",
     }
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from airflow_oauth_guard.domain.answers import (
 )
 from airflow_oauth_guard.domain.clock import clock_skew
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.metrics import PROBE
 from airflow_oauth_guard.domain.reading import read_introspection_answer, read_probe_answer
 from airflow_oauth_guard.domain.redaction import redact_body, redact_headers, redact_text
 from airflow_oauth_guard.domain.status import Status
@@ -37,6 +39,7 @@ from airflow_oauth_guard.grants.flow import Grant, HttpRequest
 from airflow_oauth_guard.grants.introspection import introspection_request
 from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.grants.settings import THE_PROTOCOL, GrantSettings, read_settings
+from airflow_oauth_guard.hooks import metrics
 from airflow_oauth_guard.hooks.config import duration, get_catalog, get_store
 from airflow_oauth_guard.hooks.forms import form_widgets, ui_field_behaviour
 from airflow_oauth_guard.hooks.refreshing import Refresh, RefreshResult
@@ -160,6 +163,11 @@ class OAuthGuardHook(BaseHook):
     def settings(self) -> GrantSettings:
         return self.grant.settings
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What metrics tell this connection by: not its name, of which there may be too many."""
+        return {"connection_class": self.grant_class.connection_class, "provider": self.settings.facts.provider}
+
     def mask_secrets(self) -> None:
         """Have Airflow mask the connection's secrets in logs, beside our own redaction.
 
@@ -181,6 +189,7 @@ class OAuthGuardHook(BaseHook):
             expire_policy=settings.expire_policy,
             alert_route=settings.alert_route,
             probe_host=urlsplit(settings.probe_url).netloc,
+            provider=settings.facts.provider,
             access_token=settings.access_token,
             refresh_token=settings.refresh_token,
             expires_at=expires_at,
@@ -263,7 +272,11 @@ class OAuthGuardHook(BaseHook):
             investigation_id: For a repeat inside an investigation, which is due by definition.
             declared: For the class check: the grant to use instead of the connection's.
         """
-        return await Refresh(self, store, observer, investigation_id, declared).run()
+        began = time.monotonic()
+        result = await Refresh(self, store, observer, investigation_id, declared).run()
+        took = timedelta(seconds=time.monotonic() - began)
+        await asyncio.to_thread(metrics.refreshed, result.outcome, took, **self.tags)
+        return result
 
     async def probe(self, store: Store, observer: Observer, investigation_id: int | None = None) -> Evidence:
         """Ask the resource whether the access token is alive, and keep the answer as evidence."""
@@ -273,7 +286,9 @@ class OAuthGuardHook(BaseHook):
         answer = await self.send(request)
         reading = read_probe_answer(answer, self.grant.dialect)
         seen = self.seen(Kind.PROBE, request, answer, reading, tokens, observer, investigation_id)
-        return await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
+        recorded = await asyncio.to_thread(store.credentials.record, credential, seen, utcnow())
+        await asyncio.to_thread(metrics.count, PROBE, finding=recorded.finding.value, **self.tags)
+        return recorded
 
     async def control(self, store: Store, observer: Observer, investigation_id: int) -> Evidence:
         """The bogus-token control: our own refresh request with a token that cannot exist."""

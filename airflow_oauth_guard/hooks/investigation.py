@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Case, Conclusion, Owner, Step, next_step, signature
+from airflow_oauth_guard.domain.metrics import VERDICT
 from airflow_oauth_guard.grants.probe import probe_request
+from airflow_oauth_guard.hooks import metrics
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.config import configured_brake, duration
 from airflow_oauth_guard.hooks.declared import Declared, declared_form
@@ -186,6 +188,13 @@ def settle(store: Store, investigation_id: int, conclusion: Conclusion, observer
         if conclusion.shared:
             symptoms.append(_symptom_of_client(credential, conclusion, evidence))
     store.credentials.conclude(investigation, conclusion, seen, symptoms, close=not proves_death(conclusion), now=now)
+    metrics.count(
+        VERDICT,
+        finding=conclusion.finding.value,
+        verdict=conclusion.verdict.value,
+        connection_class=credential.connection_class,
+        provider=credential.provider,
+    )
 
 
 def proves_death(conclusion: Conclusion) -> bool:

@@ -1,59 +1,32 @@
-"""One refresh of one credential: by one process at a time, and without losing what the provider answers.
-
-Take the lease; journal the intent; call; keep the raw answer; parse; store the tokens. Each step is committed before the
-next begins. A process that dies on the way leaves an intent behind, and the next one knows from it what is not known.
-"""
+"""One refresh of one credential, and what to do about those that a process did not live to see answered."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
 from asyncio import sleep, to_thread
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import tenacity
+from functools import partial
 
 from airflow_oauth_guard.domain.answers import Answer, HttpAnswer, retry_after
 from airflow_oauth_guard.domain.clock import words
-from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.evidence import TRANSIENT, Evidence, Finding, Kind, Reading, Subject, Verdict
 from airflow_oauth_guard.domain.reading import is_lost
 from airflow_oauth_guard.domain.schedule import EXPIRED_BACKOFF, FIRST_BACKOFF, LONGEST_BACKOFF, next_attempt
 from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
-from airflow_oauth_guard.grants.flow import Flow, Grant, HttpRequest, Outcome
+from airflow_oauth_guard.errors import LeaseLostError
+from airflow_oauth_guard.grants.flow import Flow, Grant, HttpRequest, IssuedTokens, Outcome
 from airflow_oauth_guard.grants.probe import probe_request
 from airflow_oauth_guard.hooks import second_place
-from airflow_oauth_guard.hooks.config import duration
+from airflow_oauth_guard.hooks.renewing import NEVER, Renewal, patience, to_its_end
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.journal import Ended, Intent
 from airflow_oauth_guard.store.records import Credential, Lease
 
-if TYPE_CHECKING:
-    from airflow_oauth_guard.hooks.base import OAuthGuardHook
-    from airflow_oauth_guard.store.store import Store
-
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
-LEASE_OVER_DEADLINE = timedelta(seconds=60)
-"""A lease outlives the longest call by this much: to journal it, and to keep and store what it brings."""
-
-WAIT_OVER_DEADLINE = timedelta(seconds=5)
-"""A loser waits for one whole call of the winner and this much for what it writes."""
-
 REPLAY_PAUSE = timedelta(seconds=1)
-
-KEEP_WITHIN = timedelta(seconds=60)
-"""How long the store may take over an answer before it goes to the second place."""
-
-KEEP_TRYING = timedelta(minutes=5)
-"""How long an answer that neither the store nor Airflow takes is held on to before the task gives up."""
 
 
 class Refreshed(str, Enum):
@@ -89,12 +62,9 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Refresh:
+class Refresh(Renewal):
     """Asks for a new access token, if it is time to, under a lease. Touches no status unless it succeeds."""
 
-    hook: OAuthGuardHook
-    store: Store
-    observer: Observer
     investigation_id: int | None = None
     """For a repeat inside an investigation, which is due by definition."""
     declared: Grant | None = None
@@ -119,34 +89,16 @@ class Refresh:
 
     async def _lease(self, credential: Credential) -> Lease | RefreshResult:
         """Take the lease, or wait for whoever has it: the token they get is the one we want."""
-        patience = duration("request_deadline_seconds") + WAIT_OVER_DEADLINE
-        tries: tenacity.AsyncRetrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda taken: taken is None),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
-            stop=tenacity.stop_after_delay(patience),
-            retry_error_callback=lambda _: self._result(
-                Refreshed.BUSY, f"another process is still refreshing it after {words(patience)}"
-            ),
+        taken: Lease | RefreshResult | None = await self._patiently(partial(self._try_lease, credential))
+        return taken or self._result(
+            Refreshed.BUSY, f"another process is still refreshing it after {words(patience())}"
         )
-        taken: Lease | RefreshResult = await tries(self._try_lease, credential)
-        return taken
 
     async def _try_lease(self, credential: Credential) -> Lease | RefreshResult | None:
-        credentials, conn_id = self.store.credentials, credential.conn_id
-        newest = await to_thread(credentials.get, conn_id)
+        newest = await to_thread(self.store.credentials.get, credential.conn_id)
         if newest.generation != credential.generation:
             return self._result(Refreshed.FRESH, f"another process has renewed it: generation {newest.generation}")
-        if newest.is_leased(utcnow()):
-            return None
-        ttl = duration("request_deadline_seconds") + LEASE_OVER_DEADLINE
-        return await to_thread(credentials.lease, conn_id, secrets.token_hex(8), ttl, utcnow())
-
-    async def _give_back(self, lease: Lease) -> None:
-        try:
-            await to_its_end(to_thread(self.store.credentials.release, lease))
-        except StoreUnavailableError:
-            # What came of the refresh must not be hidden by this: the lease runs out by itself.
-            log.warning("The lease of `%s` could not be given back", lease.credential.conn_id, exc_info=True)
+        return await self._lease_if_free(newest)
 
     # -- under the lease ----------------------------------------------------------------------------------------
 
@@ -159,9 +111,10 @@ class Refresh:
             )
         if not_now := await self._not_now(lease):
             return not_now
-        if lease.unsettled and self.grant.rotates and not self._in_grace(lease.unsettled[0].opened_at):
-            if lease.unsettled[-1].outcome is None:
-                return await self._unanswered(lease, lease.unsettled[-1])
+        sent = _sent(lease)
+        if sent and self.grant.rotates and not self._in_grace(sent[0].opened_at):
+            if sent[-1].outcome is None:
+                return await self._unanswered(lease, sent[-1])
             if held := await self._protect(lease):
                 return held
         token = self._token_to_send(lease)
@@ -185,9 +138,10 @@ class Refresh:
 
     async def _ask(self, lease: Lease, token: str) -> RefreshResult:
         """Send the token; within the provider's grace once more, if the answer is lost."""
-        first_sent_at = lease.unsettled[0].opened_at if lease.unsettled else utcnow()
+        sent_before = _sent(lease)
+        first_sent_at = sent_before[0].opened_at if sent_before else utcnow()
         grace_ends = first_sent_at + self.grant.settings.rotation_grace
-        is_replay = self.grant.rotates and lease.unsettled and self._in_grace(first_sent_at)
+        is_replay = self.grant.rotates and sent_before and self._in_grace(first_sent_at)
         sent = await self._exchange(lease, token, grace_ends if is_replay else None)
         if sent is None:
             raise LeaseLostError(
@@ -214,15 +168,8 @@ class Refresh:
         request = next(flow)
         spends = self.grant.rotates
         intent_id = await to_thread(self.store.credentials.open_intent, lease, token, now, spends=spends)
-        # The lease that began with the intent covers a call that begins soon, and no later one.
-        if utcnow() >= min(now + LEASE_OVER_DEADLINE / 2, not_after or datetime.max.replace(tzinfo=timezone.utc)):
-            await to_thread(self.store.credentials.withdraw_intent, intent_id, utcnow())
-            return None
-        answer = await self.hook.send(request)
-        if isinstance(answer, HttpAnswer):
-            sealed = self.store.credentials.seal_answer(answer)
-            await self._keep(intent_id, sealed, second_place.name(lease.credential.conn_id, token, intent_id))
-        return Exchange(intent_id, request, answer, _finished(flow, answer))
+        answer = await self._call_and_keep(lease, intent_id, request, token=token, began=now, until=not_after or NEVER)
+        return Exchange(intent_id, request, answer, _finished(flow, answer)) if answer else None
 
     async def _settle(self, lease: Lease, sent: Exchange) -> RefreshResult:
         seen, issued = self._seen(lease, sent), sent.outcome.tokens
@@ -230,10 +177,13 @@ class Refresh:
             ended = Ended.LOST if self._is_lost(sent) else Ended.REFUSED
             return await self._failed(lease, sent.intent_id, seen, ended, retry_after(sent.answer))
         # A token that only the declared form brought leaves the incident about the connection's own form open.
+        return await self._renewed(lease, sent, seen, issued, resolves=self.declared is None)
+
+    async def _renewed(
+        self, lease: Lease, sent: Exchange, seen: Evidence, issued: IssuedTokens, *, resolves: bool = True
+    ) -> RefreshResult:
         stored = await to_thread(
-            self.store.credentials.renew,
-            *(lease, sent.intent_id, issued, seen, utcnow()),
-            resolves=self.declared is None,
+            self.store.credentials.renew, lease, sent.intent_id, issued, seen, utcnow(), resolves=resolves
         )
         if stored is None:
             return self._result(Refreshed.FRESH, "another process has stored newer tokens meanwhile")
@@ -293,40 +243,18 @@ class Refresh:
 
     # -- answers that were kept, and answers that were lost -----------------------------------------------------
 
-    async def _keep(self, intent_id: int, sealed: str, variable: str) -> None:
-        """Keep the raw answer before anybody parses it, wherever it can be kept."""
-        try:
-            await asyncio.wait_for(
-                to_thread(self.store.credentials.keep_answer, intent_id, sealed), KEEP_WITHIN.total_seconds()
-            )
-        except Exception as error:
-            await self._keep_anywhere(intent_id, sealed, variable)
-            if isinstance(error, asyncio.TimeoutError):
-                raise StoreUnavailableError(f"The store did not answer within {words(KEEP_WITHIN)}.") from error
-            raise
-
-    @tenacity.retry(
-        stop=tenacity.stop_after_delay(KEEP_TRYING),
-        wait=tenacity.wait_random_exponential(max=10),
-        before_sleep=tenacity.before_sleep_log(log, logging.ERROR),
-        reraise=True,
-    )
-    async def _keep_anywhere(self, intent_id: int, sealed: str, variable: str) -> None:
-        try:
-            await second_place.put(variable, sealed)
-        except Exception:
-            # Airflow does not take it either, or this process is no task of its; the store may be back by now.
-            log.exception("The answer to refresh %d could not be kept in a Variable", intent_id)
-            await to_thread(self.store.credentials.keep_answer, intent_id, sealed)
-
     async def _take_in(self, lease: Lease) -> RefreshResult | None:
         """Earlier processes ended between an answer and its parsing: nothing is lost, and nothing is sent again.
 
         One that nobody could read then is read again: this release, or the connection's settings, may know more.
         """
-        for intent in reversed(lease.unsettled):
+        for intent in reversed(_left_over(lease)):
             answer = await self._answer_to(intent, lease)
             if answer is None:
+                continue
+            if self._is_exchange(intent):
+                if taken_in := await self._take_in_exchange(lease, intent, answer):
+                    return taken_in
                 continue
             outcome = self.grant.read(answer)
             if outcome.tokens is None and intent.outcome is Ended.LOST:
@@ -337,11 +265,33 @@ class Refresh:
             return await self._settle(lease, Exchange(intent.id, request, answer, outcome))
         return None
 
+    def _is_exchange(self, intent: Intent) -> bool:
+        return bool(self.hook.grant.sends) and not intent.sent_token
+
+    async def _take_in_exchange(self, lease: Lease, intent: Intent, answer: HttpAnswer) -> RefreshResult | None:
+        """A person had approved, and the process that exchanged it ended before it stored what that brought.
+
+        A refusal was about their approval, so it says nothing about any token of ours.
+        """
+        grant = self.hook.grant
+        outcome = grant.read(answer)
+        await self._clear_second_place(lease, intent)
+        if outcome.tokens is None:
+            await to_thread(self.store.credentials.withdraw_intent, intent.id, utcnow())
+            return None
+        request = grant.request(self._token_to_send(lease) or "-", utcnow())
+        seen = self.hook.seen(
+            Kind.CONNECT, request, answer, outcome.reading, lease.tokens, self.observer, self.investigation_id
+        )
+        # Nobody knows any more in which form it was asked for, and a refresh's own would be vouched for by that.
+        sent = Exchange(intent.id, request, answer, outcome)
+        return await self._renewed(lease, sent, replace(seen, shape=None), outcome.tokens)
+
     async def _answer_to(self, intent: Intent, lease: Lease) -> HttpAnswer | None:
         """The answer from the store; of the newest refresh also from the second place, from where it moves."""
         if intent.answer is not None:
             return self.store.credentials.open_answer(intent.answer)
-        if intent is not lease.unsettled[-1]:
+        if intent is not _left_over(lease)[-1]:
             return None
         sealed = await second_place.look(self._variable(lease, intent))
         if sealed is None:
@@ -432,20 +382,14 @@ class Refresh:
         )
 
 
-async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await it to its end, whoever cancels us meanwhile; that is heard afterwards."""
-    under_way = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not under_way.done():
-        try:
-            await asyncio.shield(under_way)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:  # noqa: BLE001 - raised below, by the result
-            break
-    if cancelled is not None:
-        raise cancelled
-    return under_way.result()
+def _left_over(lease: Lease) -> list[Intent]:
+    """Whatever may have an answer somewhere, oldest first."""
+    return sorted((*lease.unsettled, *lease.unanswered), key=lambda intent: intent.id)
+
+
+def _sent(lease: Lease) -> list[Intent]:
+    """Those of the unsettled intents that may have spent the token."""
+    return [intent for intent in lease.unsettled if intent.sent_token]
 
 
 def _finished(flow: Flow, answer: Answer) -> Outcome:

@@ -14,7 +14,8 @@ from airflow_oauth_guard.domain.evidence import Finding, Kind
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.hooks.config import configured_brake, duration, expire_wait, get_store
-from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
+from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
 from airflow_oauth_guard.store.records import Investigation
@@ -39,6 +40,7 @@ class ExpireApprovalOperator(HITLOperator):
     """
 
     template_fields: Sequence[str] = ("investigation", "subject", "body")
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, investigation: int | str, notifiers_by_route: Notifiers | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
@@ -74,7 +76,7 @@ class ExpireApprovalOperator(HITLOperator):
             return self._by_policy(store, investigation, now)
         self.subject = f"Expire the credential `{conn_id}`?"
         self.body = question(investigation) + (f"\n\nYou are asked because {braked}." if braked else "")
-        store.investigations.asked(investigation.id, now)
+        store.investigations.asked(investigation.id, observer(context), now)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, str]:

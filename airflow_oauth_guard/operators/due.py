@@ -13,8 +13,10 @@ from airflow.sdk import BaseOperator
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError
+from airflow_oauth_guard.hooks import metrics
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import observer
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.incidents import Symptom
@@ -36,6 +38,7 @@ class DueCredentialsOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("connections",)
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, connections: Sequence[str] | str = (), batch_size: int = 50, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -60,6 +63,7 @@ class DueCredentialsOperator(BaseOperator):
         counts = ", ".join(f"{status.value} {sum(c.status is status for c in roster)}" for status in Status)
         self.log.info("%d credentials guarded (%s), %d due now", len(roster), counts, len(due))
         context["ti"].xcom_push(key="guarded", value=len(roster))
+        metrics.credentials(roster, now)
         for credential in roster:
             if credential.waits(now):
                 self.log.info(

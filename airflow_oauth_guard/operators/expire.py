@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_oauth_guard.errors import NeedsAPersonError, UnprovenTransitionError
 from airflow_oauth_guard.hooks.config import configured_brake, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.operators.approval import BY_POLICY
 
@@ -28,6 +29,7 @@ class ExpireOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("investigation",)
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, investigation: int | str, **kwargs: Any) -> None:
         kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)

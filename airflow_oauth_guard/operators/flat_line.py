@@ -13,12 +13,15 @@ from airflow.sdk import BaseOperator
 from airflow_oauth_guard.detector.passing import CANARY_SOURCE, DETECTOR_SOURCE, Pass
 from airflow_oauth_guard.domain.flat_line import Standing, judge
 from airflow_oauth_guard.domain.incidents import About, Incident, IncidentKind, Phase
+from airflow_oauth_guard.domain.metrics import FLAT_LINE
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.windows import Cron, check_cron
 from airflow_oauth_guard.errors import NeedsAPersonError, OAuthGuardError
+from airflow_oauth_guard.hooks import metrics
 from airflow_oauth_guard.hooks.config import get_store, option
 from airflow_oauth_guard.hooks.context import label, observer
 from airflow_oauth_guard.hooks.deadman import ping
+from airflow_oauth_guard.hooks.links import SourceLink
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
 from airflow_oauth_guard.store.incidents import Symptom
@@ -46,6 +49,7 @@ class FlatLineOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("sources",)
+    operator_extra_links = (SourceLink(),)
 
     def __init__(self, *, sources: Sequence[Source] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,6 +71,7 @@ class FlatLineOperator(BaseOperator):
         self.log.info("%d of %d sources were due, %d incidents are open", looked_at, watched, len(speaking))
         for name, why in one.unseen.items():
             self.log.error("`%s` could not be looked at: %s", name, why)
+        metrics.sources(store.sources.counts)
         context["ti"].xcom_push(key="watched", value=watched)
         context["ti"].xcom_push(key="unseen", value=one.unseen)
         alone = [[name] for name in speaking[:TOLD_ALONE]]
@@ -82,6 +87,7 @@ class AlertOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("incidents",)
+    operator_extra_links = (SourceLink(),)
 
     def __init__(self, *, incidents: Sequence[str], notifiers: Notifiers | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -146,6 +152,8 @@ class DetectorCheckOperator(BaseOperator):
         NeedsAPersonError: If the detector is silent.
     """
 
+    operator_extra_links = (SourceLink(),)
+
     def __init__(self, *, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.notifiers = notifiers or {}
@@ -173,6 +181,8 @@ class DetectorCheckOperator(BaseOperator):
             opened_at=finding.since,
         )
         incident = store.incidents.open(symptom, now)
+        if incident.noticed_at == now:
+            metrics.count(FLAT_LINE, kind=incident.kind.value)
         tell(store, [incident], self.notifiers, context, now)
         raise NeedsAPersonError(_line(incident))
 

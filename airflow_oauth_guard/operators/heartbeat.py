@@ -19,6 +19,7 @@ from airflow_oauth_guard.domain.storms import GUARDS_OWN
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import observer
+from airflow_oauth_guard.hooks.links import SourceLink
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.operators.schedules import schedule_of
 
@@ -41,6 +42,7 @@ class HeartbeatOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("rows", "watermark")
+    operator_extra_links = (SourceLink(),)
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.context import label, observer
 from airflow_oauth_guard.hooks.investigation import abandoned_before
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -45,6 +46,7 @@ class RefreshOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("conn_ids",)
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, conn_ids: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)

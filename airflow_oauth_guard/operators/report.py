@@ -15,6 +15,7 @@ from airflow_oauth_guard.domain.incidents import About, Incident
 from airflow_oauth_guard.errors import NeedsAPersonError
 from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.notifications.telling import Notifiers, tell
 
@@ -36,6 +37,7 @@ class ReportOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("investigation", "conn_id")
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(
         self, *, investigation: int | str, conn_id: str = "", notifiers: Notifiers | None = None, **kwargs: Any
@@ -91,6 +93,8 @@ class ReportOpenOperator(BaseOperator):
     Args:
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
+
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, notifiers: Notifiers | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_oauth_guard.hooks.base import require_usable
 from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.transport import utcnow
 
 
@@ -19,6 +20,8 @@ class RequireUsableOperator(BaseOperator):
     Raises:
         CredentialUnusableError: Naming the credential, the evidence and the next step.
     """
+
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,81 +1,102 @@
-"""The web application under ``/oauth-guard``. Each route names the access it needs; Airflow's auth manager decides."""
+"""The web application under ``/oauth-guard``: pages, their JSON, what people do there, and heartbeats.
+
+Each route names the access it needs; Airflow's auth manager decides.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
+from urllib.parse import quote
 
-from airflow.api_fastapi.core_api.security import requires_access_asset
-from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import HTTPException
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
-from airflow_oauth_guard.domain.evidence import Observer
-from airflow_oauth_guard.domain.speaking import beat_at, instant, run_name
-from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError, StoreConfigurationError
-from airflow_oauth_guard.hooks.config import get_store
-from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.errors import (
+    AuthorizationRefusedError,
+    ConfigurationError,
+    NeedsAPersonError,
+    NotRegisteredError,
+    OAuthGuardError,
+    StoreConfigurationError,
+)
+from airflow_oauth_guard.plugin import actions, api, connecting, heartbeats, pages
+from airflow_oauth_guard.plugin.access import MAY_READ, not_to_be_kept, of_our_own_site, of_text
+from airflow_oauth_guard.plugin.rendering import PLUGIN_PATH, page, root
 
-LARGEST_BODY = 16 * 1024
-"""Bytes; a heartbeat takes a few hundred."""
+app = FastAPI(
+    title="OAuth Guard",
+    openapi_url=None,
+    docs_url=None,
+    redoc_url=None,
+    dependencies=[Depends(of_our_own_site), Depends(of_text), Depends(not_to_be_kept)],
+)
+"""FastAPI's own pages are off, since nobody would have to log in for them; ``/openapi.json`` below is like any other."""
 
-app = FastAPI(title="OAuth Guard", openapi_url=None, docs_url=None, redoc_url=None)
-"""Without pages of its own, which nobody would have to log in for."""
+app.include_router(heartbeats.router)
+app.include_router(api.router, prefix="/api")
+app.include_router(actions.router, prefix="/api")
+app.include_router(actions.router, include_in_schema=False)
+app.include_router(connecting.router, include_in_schema=False)
+app.include_router(connecting.returning, include_in_schema=False)
+app.include_router(pages.router, include_in_schema=False)
+app.mount("/static", StaticFiles(packages=[("airflow_oauth_guard.plugin", "static")]))
+
+
+@app.get("/openapi.json", dependencies=[MAY_READ], include_in_schema=False)
+def openapi() -> dict[str, Any]:
+    return app.openapi()
+
+
+STATUS_OF: dict[type[OAuthGuardError], int] = {
+    NotRegisteredError: 404,
+    AuthorizationRefusedError: 403,
+    NeedsAPersonError: 409,
+    StoreConfigurationError: 503,
+    ConfigurationError: 422,
+}
+"""By the first class that fits; whatever else we can name is the store's or Airflow's."""
 
 
 @app.exception_handler(OAuthGuardError)
-def refused(_request: Request, error: OAuthGuardError) -> JSONResponse:
-    """What we can name is said; where the request is to blame, and where the store is."""
-    is_theirs = isinstance(error, ConfigurationError) and not isinstance(error, StoreConfigurationError)
-    return JSONResponse({"detail": str(error)}, status_code=422 if is_theirs else 503)
+def refused(request: Request, error: OAuthGuardError) -> Response:
+    """What we can name is said in a sentence: where the request is to blame, and where the store is."""
+    status_code = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 503)
+    return _said(request, str(error), status_code)
 
 
-class Spoken(BaseModel):
-    """What a job says of a run; all of it may be left out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rows: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
-    at: StrictStr | None = None
-    watermark: StrictStr | None = None
-    run: StrictStr | None = None
-
-
-async def spoken(request: Request) -> Spoken:
-    """The body, read here and not by FastAPI: after access is granted, and never more of it than is allowed."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"A heartbeat has {LARGEST_BODY} bytes at most.")
-    return read_spoken(body)
+@app.exception_handler(HTTPException)
+async def not_so(request: Request, error: HTTPException) -> Response:
+    """Whoever is not logged in is sent to do that; everybody else is told why not."""
+    if _wants_json(request):
+        return await http_exception_handler(request, error)
+    if error.status_code == 401 and request.method == "GET" and not request.url.path.endswith("/callback"):
+        return RedirectResponse(f"{_airflow(request)}/api/v2/auth/login?next={quote(str(request.url), safe='')}", 303)
+    return _said(request, str(error.detail), error.status_code)
 
 
-def read_spoken(body: bytes) -> Spoken:
-    """Raises:
-    ConfigurationError: Naming what is wrong, in one sentence.
-    """
-    if not body.strip():
-        return Spoken()
-    try:
-        return Spoken.model_validate_json(body)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = f"`{'.'.join(map(str, wrong['loc'][:1]))}`" if wrong["loc"] else "The body"
-        raise ConfigurationError(
-            f"{where}: {wrong['msg']}. Send a JSON object with any of `rows` (a whole number, 0 or more), `at`, `watermark` "
-            "(ISO 8601 with a time zone) and `run` (text)."
-        ) from None
+@app.exception_handler(RequestValidationError)
+def not_understood(request: Request, error: RequestValidationError) -> Response:
+    """The first thing in an address that means nothing."""
+    wrong = error.errors()[0]
+    return _said(request, f"`{wrong['loc'][-1]}`: {wrong['msg']}.", 422)
 
 
-@app.post(
-    "/heartbeats/{source:path}",
-    status_code=201,
-    dependencies=[Depends(requires_access_asset(method="POST"))],
-)
-def heartbeat(source: str, said: Annotated[Spoken, Depends(spoken)]) -> dict[str, Any]:
-    """A job outside Airflow ran. Whoever may say that an asset was updated may say that."""
-    at, watermark = beat_at(said.at, utcnow()), instant(said.watermark, "watermark")
-    who = Observer(run_id=run_name(said.run), task_id="POST /oauth-guard/heartbeats")
-    heard = get_store().sources.beat(source, said.rows, at, who, watermark)
-    return {"source": source, "adopted": heard.adopted, "new": heard.new}
+def _said(request: Request, sentence: str, status_code: int) -> Response:
+    if _wants_json(request):
+        return JSONResponse({"detail": sentence}, status_code=status_code)
+    return page(request, "refused.html", None, status_code, sentence=sentence)
+
+
+def _wants_json(request: Request) -> bool:
+    path = request.url.path.removeprefix(root(request))
+    is_data = path.startswith(("/api/", "/heartbeats/", "/openapi.json"))
+    headers = request.headers.get("content-type", ""), request.headers.get("accept", "")
+    return is_data or any(header.startswith("application/json") for header in headers)
+
+
+def _airflow(request: Request) -> str:
+    return root(request).removesuffix(PLUGIN_PATH)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/oauth-guard"
+AIRFLOW = "oauth_guard.airflow"
+"""In a request's scope: Airflow's own application, which answers a question in the graph for us."""
+
+BASE_PATH = urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")
 
 
 class Later:
@@ -18,9 +24,22 @@ class Later:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         from airflow_oauth_guard.plugin.app import app
 
+        # The same scope, which the server's log of requests reads when we are done with it.
+        scope[AIRFLOW] = scope.get("app")
         await app(scope, receive, send)
 
 
 class OAuthGuardPlugin(AirflowPlugin):
     name = "oauth_guard"
     fastapi_apps = [{"app": Later(), "url_prefix": PREFIX, "name": "OAuth Guard"}]
+    external_views = [
+        {
+            "name": "OAuth Guard",
+            "href": f"{BASE_PATH}{PREFIX}/",
+            "destination": "nav",
+            "url_route": "oauth_guard",
+            "icon": f"{BASE_PATH}{PREFIX}/static/icon.svg",
+            # Airflow 3.3 and newer; older ones put it under "Plugins".
+            "nav_top_level": True,
+        }
+    ]

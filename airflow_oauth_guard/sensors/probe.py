@@ -16,6 +16,7 @@ from airflow_oauth_guard.errors import OAuthGuardError
 from airflow_oauth_guard.hooks.config import duration, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
 from airflow_oauth_guard.hooks.investigation import Patience, look, settle
+from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.triggers.probe import ProbeTrigger
@@ -39,6 +40,7 @@ class ProbeSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("investigation",)
+    operator_extra_links = (CredentialLink(),)
 
     def __init__(
         self,

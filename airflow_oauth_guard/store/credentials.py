@@ -18,9 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
-from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.investigation import Conclusion
-from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status, require_carries
 from airflow_oauth_guard.errors import (
     ConfigurationError,
@@ -37,7 +36,7 @@ from airflow_oauth_guard.store.incidents import (
     Symptom,
     look_into_siblings_anew,
     open_incident,
-    record_closed,
+    record_false_expiry,
     resolve_incident,
 )
 from airflow_oauth_guard.store.investigations import (
@@ -47,26 +46,25 @@ from airflow_oauth_guard.store.investigations import (
     raise_question,
 )
 from airflow_oauth_guard.store.journal import Ended
-from airflow_oauth_guard.store.records import LONGEST_LEASE, Credential, Enrollment, Investigation, Lease, Tokens
+from airflow_oauth_guard.store.records import (
+    LONGEST_LEASE,
+    RESEEDED,
+    Credential,
+    Enrollment,
+    Investigation,
+    Lease,
+    Tokens,
+)
+from airflow_oauth_guard.store.rows import CREDENTIAL_COLUMNS, CREDENTIALS, credential_from
 from airflow_oauth_guard.store.tables import credentials, seeds, statuses, tokens, transitions
 
 log = logging.getLogger(__name__)
 
 SECRETS = (tokens.c.access_token, tokens.c.refresh_token)
 
-_JOINED = credentials.join(tokens).join(statuses, statuses.c.credential_id == credentials.c.id)
-_COLUMNS = (
-    credentials,
-    tokens.c.generation.label("token_generation"),
-    tokens.c.issued_at,
-    tokens.c.expires_at,
-    tokens.c.lease_until,
-    statuses.c.status,
-    statuses.c.since,
-)
 # Made once: each call to the store reads a credential, and building the statement took longer than asking.
 _NAMED = credentials.c.conn_id == bindparam("conn_id")
-_BY_CONN_ID = select(*_COLUMNS).select_from(_JOINED).where(_NAMED)
+_BY_CONN_ID = select(*CREDENTIAL_COLUMNS).select_from(CREDENTIALS).where(_NAMED)
 _LOCK = select(credentials.c.id).where(_NAMED).with_for_update()
 
 
@@ -154,14 +152,16 @@ class Credentials:
 
     def by_id(self, credential_id: int) -> Credential:
         with self._database.read() as connection:
-            query = select(*_COLUMNS).select_from(_JOINED).where(credentials.c.id == credential_id)
-            return credential_from_row(connection.execute(query).mappings().one())
+            query = select(*CREDENTIAL_COLUMNS).select_from(CREDENTIALS).where(credentials.c.id == credential_id)
+            return credential_from(connection.execute(query).mappings().one())
 
     def roster(self) -> list[Credential]:
         """Every credential there is, whatever its status."""
         with self._database.read() as connection:
-            rows = connection.execute(select(*_COLUMNS).select_from(_JOINED).order_by(credentials.c.conn_id))
-            return [credential_from_row(row) for row in rows.mappings()]
+            rows = connection.execute(
+                select(*CREDENTIAL_COLUMNS).select_from(CREDENTIALS).order_by(credentials.c.conn_id)
+            )
+            return [credential_from(row) for row in rows.mappings()]
 
     def tokens(self, credential: Credential) -> Tokens:
         """The newest tokens, decrypted."""
@@ -173,7 +173,7 @@ class Credentials:
 
         None where none or several fit: an unseeded connection names its credential only while its client has one.
         """
-        query = select(*_COLUMNS).select_from(_JOINED).limit(2)
+        query = select(*CREDENTIAL_COLUMNS).select_from(CREDENTIALS).limit(2)
         query = query.where(
             credentials.c.access_seed == fingerprint(enrollment.access_token),
             credentials.c.refresh_seed == fingerprint(enrollment.refresh_token),
@@ -182,7 +182,7 @@ class Credentials:
         )
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return credential_from_row(rows[0]) if len(rows) == 1 else None
+        return credential_from(rows[0]) if len(rows) == 1 else None
 
     # -- one refresh --------------------------------------------------------------------------------------------
 
@@ -209,7 +209,8 @@ class Credentials:
                 return None
             credential = self._require(connection, conn_id)
             unsettled = tuple(journal.unsettled(connection, credential.id, credential.generation))
-            return Lease(credential, self._tokens(connection, credential.id), owner, ttl, unsettled)
+            unanswered = tuple(journal.unanswered(connection, credential.id, credential.generation))
+            return Lease(credential, self._tokens(connection, credential.id), owner, ttl, unsettled, unanswered)
 
     def open_intent(self, lease: Lease, token: str, now: datetime, *, spends: bool = True) -> int:
         """Journal that a refresh is about to be sent, by the process that holds the lease, which begins anew.
@@ -222,24 +223,21 @@ class Credentials:
         """
         with self._database.write() as connection:
             self._require_locked(connection, lease.credential.conn_id)
-            held = connection.execute(
-                update(tokens)
-                .where(
-                    tokens.c.credential_id == lease.credential.id,
-                    tokens.c.generation == lease.tokens.generation,
-                    tokens.c.lease_owner == lease.owner,
-                    tokens.c.lease_until >= now,
-                )
-                .values(lease_until=now + lease.ttl)
-            )
-            if held.rowcount != 1:
-                raise LeaseLostError(
-                    f"Credential `{lease.credential.conn_id}`: the lease ran out before the refresh was sent, and another "
-                    "process may have taken it. Nothing was sent; the next run goes on."
-                )
+            _hold(connection, lease, now)
             return journal.open_intent(
                 connection, lease.credential.id, lease.tokens.generation, token, now, spends=spends
             )
+
+    def open_exchange(self, lease: Lease, now: datetime) -> int:
+        """Journal that what a person brought back is about to be exchanged: it sends no token, so it can lose none.
+
+        Raises:
+            LeaseLostError: As :meth:`open_intent` does.
+        """
+        with self._database.write() as connection:
+            self._require_locked(connection, lease.credential.conn_id)
+            _hold(connection, lease, now)
+            return journal.open_exchange(connection, lease.credential.id, lease.tokens.generation, now)
 
     def withdraw_intent(self, intent_id: int, now: datetime) -> None:
         """Nothing was sent after all."""
@@ -294,14 +292,16 @@ class Credentials:
                 .where(credentials.c.id == lease.credential.id)
                 .values(failures=0, attempt_after=None)
             )
-            sentence = f"a refresh succeeded (evidence {recorded.id})"
+            said = "a person reconnected it" if seen.kind is Kind.CONNECT else "a refresh succeeded"
+            sentence = f"{said} (evidence {recorded.id})"
             close_open_investigation(connection, lease.credential.id, sentence, now)
             if resolves:
                 resolve_incident(connection, About.CREDENTIAL, lease.credential.conn_id, sentence, now)
                 if resolve_incident(connection, About.CLIENT, lease.credential.client_name, sentence, now):
                     look_into_siblings_anew(connection, lease.credential.client_key)
-            if was is Status.EXPIRED:
-                _record_false_expiry(connection, lease.credential, recorded, now)
+            if was is Status.EXPIRED and seen.kind is Kind.REFRESH:
+                # What a person got anew says nothing about whether the old grant was dead.
+                record_false_expiry(connection, lease.credential, f"evidence {recorded.id}", now)
             return self._require(connection, lease.credential.conn_id), recorded
 
     def fail(
@@ -335,6 +335,15 @@ class Credentials:
                     .values(failures=credentials.c.failures + 1, attempt_after=attempt_after)
                 )
                 raise_question(connection, current, recorded, now, lost=outcome is Ended.LOST)
+            self._release(connection, lease)
+            return recorded
+
+    def refuse_exchange(self, lease: Lease, intent_id: int, seen: Evidence, now: datetime) -> Evidence:
+        """Record that an exchange brought no token. It says nothing of the grant there is, so nothing else changes."""
+        with self._database.write() as connection:
+            self._require_locked(connection, lease.credential.conn_id)
+            recorded = ledger.add(connection, lease.credential.id, seen)
+            journal.close(connection, intent_id, Ended.REFUSED, now)
             self._release(connection, lease)
             return recorded
 
@@ -406,6 +415,35 @@ class Credentials:
             ledger.apply(connection, credential.id, replace(proof, observer=observer), now)
             return self._require(connection, conn_id)
 
+    # -- what people say ----------------------------------------------------------------------------------------
+
+    def ask_now(self, conn_id: str, now: datetime) -> Credential:
+        """A person wants it refreshed: it is due, whatever its life and its failures say."""
+        with self._database.write() as connection:
+            existing = self._require_locked(connection, conn_id)
+            connection.execute(update(credentials).where(credentials.c.id == existing.id).values(attempt_after=now))
+            return self._require(connection, conn_id)
+
+    def revive(self, conn_id: str, why: str, observer: Observer, now: datetime) -> Credential:
+        """A person says that it works again: it is active, until proven otherwise, and asked at once.
+
+        Its incident stays open until something answers.
+
+        Raises:
+            ConfigurationError: If it is active already, or nobody says why.
+        """
+        if not why.strip():
+            raise ConfigurationError(f"Credential `{conn_id}`: say why it works again; the next one to look reads it.")
+        with self._database.write() as connection:
+            existing = self._require_locked(connection, conn_id)
+            if existing.status is Status.ACTIVE:
+                raise ConfigurationError(f"Credential `{conn_id}` is active already, so there is nothing to revive.")
+            said = f"a person says that it works again: {why.strip()}"
+            _believe(connection, existing, "revived", said, observer, now)
+            return self._require(connection, conn_id)
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
     def latest_evidence(self, credential: Credential, *kinds: Kind) -> Evidence | None:
         """The newest evidence about the credential, of these kinds or of any."""
         with self._database.read() as connection:
@@ -447,7 +485,7 @@ class Credentials:
 
     def _find(self, connection: Connection, conn_id: str) -> Credential | None:
         row = connection.execute(_BY_CONN_ID, {"conn_id": conn_id}).mappings().one_or_none()
-        return credential_from_row(row) if row else None
+        return credential_from(row) if row else None
 
     def _require(self, connection: Connection, conn_id: str) -> Credential:
         found = self._find(connection, conn_id)
@@ -503,6 +541,7 @@ class Credentials:
         """What the connection says that the store does not know: settings, and tokens that somebody has put in."""
         was = connection.execute(select(credentials).where(credentials.c.id == known.id)).mappings().one()
         values = _settings(enrollment)
+        values["provider"] = enrollment.provider or was["provider"]
         news = {}
         for token, seed in (("access_token", "access_seed"), ("refresh_token", "refresh_seed")):
             # An emptied field takes nothing away: it was read once, and what it led to lives here.
@@ -566,15 +605,7 @@ class Credentials:
         said: str = "a person entered new tokens",
     ) -> None:
         """A person has put other tokens in: a new generation, active until proven otherwise, and asked at once."""
-        given = Evidence(
-            kind=Kind.PERSON,
-            generation=existing.generation,
-            observed_at=now,
-            reading=Reading(Subject.GRANT, Finding.LIVE, "reseeded", said),
-            verdict=Verdict.LIVE,
-            observer=observer,
-        )
-        ledger.apply(connection, existing.id, ledger.add(connection, existing.id, given), now)
+        _believe(connection, existing, RESEEDED, said, observer, now)
         connection.execute(
             update(tokens)
             .where(tokens.c.credential_id == existing.id)
@@ -585,10 +616,6 @@ class Credentials:
                 *((column, value) for column, value in self._seed(enrollment) if value or column not in SECRETS),
             )
         )
-        connection.execute(
-            update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now)
-        )
-        close_open_investigation(connection, existing.id, said, now)
 
     def _seed(self, enrollment: Enrollment) -> list[tuple[Column[Any], Any]]:
         # A seed's age is unknown; unless its end is told it counts as due, so that the first refresh finds out.
@@ -642,6 +669,46 @@ class Credentials:
         )
 
 
+def _hold(connection: Connection, lease: Lease, now: datetime) -> None:
+    """See that the lease is still ours, and let it begin anew.
+
+    Raises:
+        LeaseLostError: If it is not.
+    """
+    held = connection.execute(
+        update(tokens)
+        .where(
+            tokens.c.credential_id == lease.credential.id,
+            tokens.c.generation == lease.tokens.generation,
+            tokens.c.lease_owner == lease.owner,
+            tokens.c.lease_until >= now,
+        )
+        .values(lease_until=now + lease.ttl)
+    )
+    if held.rowcount != 1:
+        raise LeaseLostError(
+            f"Credential `{lease.credential.conn_id}`: the lease ran out before the request was sent, and another "
+            "process may have taken it. Nothing was sent; the next run goes on."
+        )
+
+
+def _believe(
+    connection: Connection, existing: Credential, rule: str, said: str, observer: Observer, now: datetime
+) -> None:
+    """A person says that it is alive: active until proven otherwise, asked at once, and no question any more."""
+    word = Evidence(
+        kind=Kind.PERSON,
+        generation=existing.generation,
+        observed_at=now,
+        reading=Reading(Subject.GRANT, Finding.LIVE, rule, said),
+        verdict=Verdict.LIVE,
+        observer=observer,
+    )
+    ledger.apply(connection, existing.id, ledger.add(connection, existing.id, word), now)
+    connection.execute(update(credentials).where(credentials.c.id == existing.id).values(failures=0, attempt_after=now))
+    close_open_investigation(connection, existing.id, said, now)
+
+
 def _record(connection: Connection, current: Credential, seen: Evidence, now: datetime) -> Evidence:
     recorded = ledger.add(connection, current.id, seen)
     destructive = seen.subject is Subject.GRANT and seen.verdict is Verdict.DEAD
@@ -669,43 +736,5 @@ def _settings(enrollment: Enrollment) -> dict[str, Any]:
         "at_half_life": int(enrollment.at_half_life),
         "expire_policy": enrollment.expire_policy,
         "alert_route": enrollment.alert_route,
+        "provider": enrollment.provider,
     }
-
-
-def _record_false_expiry(connection: Connection, credential: Credential, seen: Evidence, now: datetime) -> None:
-    record_closed(
-        connection,
-        Symptom(
-            about=About.CREDENTIAL,
-            name=credential.conn_id,
-            kind=IncidentKind.FALSE_EXPIRY,
-            summary=f"It was expired since {credential.status_since:%Y-%m-%d %H:%M}Z and answered a refresh.",
-            opened_at=credential.status_since,
-            alert_route=credential.alert_route,
-        ),
-        f"restored by evidence {seen.id}",
-        now,
-    )
-
-
-def credential_from_row(row: RowMapping) -> Credential:
-    return Credential(
-        id=row["id"],
-        conn_id=row["conn_id"],
-        connection_class=row["connection_class"],
-        client_key=row["client_key"],
-        status=Status(row["status"]),
-        status_since=row["since"],
-        generation=row["token_generation"],
-        life=Life(
-            issued_at=row["issued_at"],
-            expires_at=row["expires_at"],
-            margin=timedelta(seconds=row["margin_seconds"]),
-            at_half_life=bool(row["at_half_life"]),
-        ),
-        failures=row["failures"],
-        attempt_after=row["attempt_after"],
-        expire_policy=row["expire_policy"],
-        alert_route=row["alert_route"],
-        leased_until=row["lease_until"],
-    )

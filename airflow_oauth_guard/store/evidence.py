@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -64,7 +64,8 @@ def apply(connection: Connection, credential_id: int, seen: Evidence, now: datet
             from_status=was.value,
             to_status=rule.target.value,
             evidence_id=seen.id,
-            reason=rule.reason,
+            # The rule speaks of answers; a person's word is not one.
+            reason=seen.reading.explanation if seen.kind is Kind.PERSON else rule.reason,
             became_true_at=seen.observed_at,
             written_at=now,
             **observed_by(seen.observer),
@@ -173,8 +174,13 @@ def from_row(row: RowMapping) -> Evidence:
         retry_after=_seconds(row["retry_after_seconds"]),
         rests_on=tuple(json.loads(row["rests_on"])),
         investigation_id=row["investigation_id"],
-        observer=Observer(**{name: row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}),
+        observer=observer_from(row),
     )
+
+
+def observer_from(row: RowMapping) -> Observer:
+    """Who looked, as :func:`observed_by` wrote it."""
+    return Observer(**{field.name: row[field.name] for field in fields(Observer)})
 
 
 def _shape(text: str | None) -> Shape | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.incidents import (
@@ -18,10 +18,12 @@ from airflow_oauth_guard.domain.incidents import (
     About,
     Incident,
     IncidentKind,
+    Phase,
     next_telling_after,
 )
 from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.store.database import Database
+from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.tables import credentials, incidents, sources
 
 EXPECTED_FOR = timedelta(days=30)
@@ -111,6 +113,25 @@ class Incidents:
                 )
                 said = [{"of": member.id, "group": member.part_of} for member in members]
                 connection.execute(leaves.values(part_of=None), said)
+
+    def page(
+        self, phase: Phase | None = None, about: About | None = None, limit: int = 50, offset: int = 0
+    ) -> tuple[list[Incident], int]:
+        """Newest first, with how many there are altogether."""
+        which = [] if phase is None else [_IN_PHASE[phase]]
+        if about is not None:
+            which.append(incidents.c.about == about.value)
+        query = select(incidents).where(*which).order_by(incidents.c.id.desc()).limit(limit).offset(offset)
+        with self._database.read() as connection:
+            total = connection.execute(select(func.count()).select_from(incidents).where(*which)).scalar_one()
+            return [incident_from_row(row) for row in connection.execute(query).mappings()], int(total)
+
+    def counts(self) -> dict[Phase, int]:
+        """How many incidents are in each phase."""
+        numbers = (func.sum(case((which, 1), else_=0)).label(phase.value) for phase, which in _IN_PHASE.items())
+        with self._database.read() as connection:
+            row = connection.execute(select(*numbers)).mappings().one()
+            return {phase: int(row[phase.value] or 0) for phase in Phase}
 
     def _found(self, *which: ColumnElement[bool]) -> list[Incident]:
         with self._database.read() as connection:
@@ -244,6 +265,13 @@ class Incidents:
                 .values(**values)
             )
             return claimed.rowcount == 1
+
+
+_IN_PHASE: Mapping[Phase, ColumnElement[bool]] = {
+    Phase.OPEN: and_(incidents.c.open_for.is_not(None), incidents.c.acknowledged_at.is_(None)),
+    Phase.ACKNOWLEDGED: and_(incidents.c.open_for.is_not(None), incidents.c.acknowledged_at.is_not(None)),
+    Phase.RESOLVED: incidents.c.open_for.is_(None),
+}
 
 
 def open_incidents(connection: Connection) -> list[Incident]:
@@ -385,6 +413,23 @@ def record_closed(connection: Connection, symptom: Symptom, resolution: str, now
     )
 
 
+def record_false_expiry(connection: Connection, credential: Credential, restored_by: str, now: datetime) -> None:
+    """A credential was expired and answered a refresh."""
+    record_closed(
+        connection,
+        Symptom(
+            about=About.CREDENTIAL,
+            name=credential.conn_id,
+            kind=IncidentKind.FALSE_EXPIRY,
+            summary=f"It was expired since {credential.status_since:%Y-%m-%d %H:%M}Z and answered a refresh.",
+            opened_at=credential.status_since,
+            alert_route=credential.alert_route,
+        ),
+        f"restored by {restored_by}",
+        now,
+    )
+
+
 def open_about(connection: Connection, about: About, name: str) -> Incident | None:
     row = (
         connection.execute(select(incidents).where(incidents.c.open_for == f"{about.value}/{name}"))
@@ -399,7 +444,7 @@ def _by_id(connection: Connection, incident_id: int) -> Incident | None:
     return incident_from_row(row) if row else None
 
 
-def incident_from_row(row: RowMapping) -> Incident:
+def incident_from_row(row: RowMapping | Mapping[str, Any]) -> Incident:
     return Incident(
         id=row["id"],
         about=About(row["about"]),

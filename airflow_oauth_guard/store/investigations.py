@@ -17,6 +17,7 @@ from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.incidents import open_about
 from airflow_oauth_guard.store.records import Credential, Investigation
+from airflow_oauth_guard.store.rows import investigation_from
 from airflow_oauth_guard.store.tables import investigations
 
 
@@ -93,13 +94,13 @@ class Investigations:
             conclusion = ledger.by_id(connection, investigation.credential.id, investigation.conclusion_evidence_id)
             return conclusion.observed_at if conclusion else None
 
-    def asked(self, investigation_id: int, now: datetime) -> None:
-        """A person has been asked."""
+    def asked(self, investigation_id: int, observer: Observer, now: datetime) -> None:
+        """A person has been asked, and the request waits where ``observer`` is. The first one counts."""
         with self._database.write() as connection:
             connection.execute(
                 update(investigations)
                 .where(investigations.c.id == investigation_id, investigations.c.asked_at.is_(None))
-                .values(asked_at=now)
+                .values(asked_at=now, **ledger.observed_by(observer))
             )
 
     def answered(self, investigation_id: int, answer: str, by: str, now: datetime) -> None:
@@ -110,6 +111,13 @@ class Investigations:
                 .where(investigations.c.id == investigation_id)
                 .values(answer=answer, answered_by=by, answered_at=now)
             )
+
+    def open_for(self, credential: Credential) -> Investigation | None:
+        """The open question about this credential."""
+        query = select(investigations).where(investigations.c.open_for == credential.id)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return investigation_from(row, credential) if row else None
 
     def close(self, investigation_id: int, now: datetime) -> None:
         with self._database.write() as connection:

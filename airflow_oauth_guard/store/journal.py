@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.clock import parse_instant
@@ -41,8 +41,11 @@ class Intent:
     answer: str | None
     """Encrypted, as it was kept."""
     outcome: Ended | None
+    sent_token: bool = True
+    """False for an exchange, and for a class that sends none: whatever came of it, no token of ours is spent."""
 
 
+_SENT_TOKEN = intents.c.token_fingerprint != ""
 _UNSETTLED = or_(intents.c.outcome.is_(None), intents.c.outcome == Ended.LOST.value)
 
 
@@ -59,6 +62,15 @@ def open_intent(
         .where(intents.c.credential_id == credential_id, intents.c.outcome.is_(None) if spends else _UNSETTLED)
         .values(outcome=(Ended.LOST if spends else Ended.REFUSED).value, closed_at=now)
     )
+    return _insert(connection, credential_id, generation, token, now)
+
+
+def open_exchange(connection: Connection, credential_id: int, generation: int, now: datetime) -> int:
+    """Journal that what a person brought back is about to be exchanged. What was left open before stays so."""
+    return _insert(connection, credential_id, generation, "", now)
+
+
+def _insert(connection: Connection, credential_id: int, generation: int, token: str, now: datetime) -> int:
     result = connection.execute(
         insert(intents).values(
             credential_id=credential_id, generation=generation, token_fingerprint=fingerprint(token), opened_at=now
@@ -84,16 +96,47 @@ def close(connection: Connection, intent_id: int, outcome: Ended, now: datetime)
 
 
 def unsettled(connection: Connection, credential_id: int, generation: int) -> list[Intent]:
-    """The refreshes of this generation that may have spent its token without our having the next one; oldest first."""
+    """The intents of this generation that may have brought the next one without our having it; oldest first.
+
+    Those that sent no token only where their answer was kept: nothing is lost with another.
+    """
     rows = connection.execute(
         select(intents)
-        .where(intents.c.credential_id == credential_id, intents.c.generation == generation, _UNSETTLED)
+        .where(
+            intents.c.credential_id == credential_id,
+            intents.c.generation == generation,
+            _UNSETTLED,
+            or_(_SENT_TOKEN, intents.c.answer.is_not(None)),
+        )
         .order_by(intents.c.id)
     ).mappings()
-    return [
-        Intent(row["id"], row["opened_at"], row["answer"], Ended(row["outcome"]) if row["outcome"] else None)
-        for row in rows
-    ]
+    return [_from_row(row) for row in rows]
+
+
+def unanswered(connection: Connection, credential_id: int, generation: int) -> list[Intent]:
+    """Those of this generation that sent no token and whose answer was not kept here, but maybe elsewhere; oldest first."""
+    rows = connection.execute(
+        select(intents)
+        .where(
+            intents.c.credential_id == credential_id,
+            intents.c.generation == generation,
+            _UNSETTLED,
+            ~_SENT_TOKEN,
+            intents.c.answer.is_(None),
+        )
+        .order_by(intents.c.id)
+    ).mappings()
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: RowMapping) -> Intent:
+    return Intent(
+        id=row["id"],
+        opened_at=row["opened_at"],
+        answer=row["answer"],
+        outcome=Ended(row["outcome"]) if row["outcome"] else None,
+        sent_token=bool(row["token_fingerprint"]),
+    )
 
 
 def answer_as_text(answer: HttpAnswer) -> str:

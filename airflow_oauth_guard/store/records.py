@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.store.journal import Intent
@@ -22,10 +23,15 @@ class Enrollment:
     expire_policy: str = "ask"
     alert_route: str = ""
     probe_host: str = ""
+    provider: str = ""
+    """The name of its preset; empty where nobody says, which takes away none that is known."""
     access_token: str = field(default="", repr=False)
     refresh_token: str = field(default="", repr=False)
     expires_at: datetime | None = None
 
+
+RESEEDED = "reseeded"
+"""The rule of the evidence that a person has put other tokens in: they are the next generation."""
 
 LONGEST_LEASE = timedelta(hours=1)
 """A lease that would last longer was taken by a clock that was ahead; it must not block a credential for good."""
@@ -52,6 +58,8 @@ class Credential:
     alert_route: str
     leased_until: datetime | None = None
     """Until when some process has the sole right to refresh it."""
+    provider: str = ""
+    """The name of its preset; empty where none is known."""
 
     @property
     def client_name(self) -> str:
@@ -90,7 +98,9 @@ class Lease:
     ttl: timedelta
     """How long it lasts, from when it is taken and again from each intent."""
     unsettled: tuple[Intent, ...] = ()
-    """The refreshes of this generation of which nobody knows whether they spent the token; oldest first."""
+    """The intents of this generation that may have brought the next one without our having it; oldest first."""
+    unanswered: tuple[Intent, ...] = ()
+    """Those that sent no token and whose answer the store has not: nothing is lost with it, and it may be in the second place."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,8 @@ class Investigation:
     explanation: str = ""
     owner: str = ""
     asked_at: datetime | None = None
+    asked_in: Observer = Observer()
+    """Where the request waits that a person was sent, once one was; before that, who took the question on."""
     answer: str | None = None
     answered_by: str | None = None
     closed_at: datetime | None = None

@@ -15,7 +15,20 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Integer, RowMapping, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    RowMapping,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.beats import Beat
@@ -197,6 +210,13 @@ class Sources:
         with self._database.read() as connection:
             return int(connection.execute(select(watch.c.sources)).scalar_one())
 
+    def counts(self) -> dict[Standing, int]:
+        """How many sources the last looks found like this."""
+        query = select(sources.c.standing, func.count()).group_by(sources.c.standing)
+        with self._database.read() as connection:
+            found = {standing: int(number) for standing, number in connection.execute(query)}
+        return {standing: found.get(standing.value, 0) for standing in Standing}
+
     # -- what was heard -----------------------------------------------------------------------------------------------
 
     def beat(
@@ -278,14 +298,20 @@ class Sources:
 
     def history(self, name: str, now: datetime) -> list[Beat]:
         """What a lesson learns from, in order of time: the recent weeks, or more of a source that rarely speaks."""
-        columns = (heartbeats.c.at, heartbeats.c.row_count, heartbeats.c.watermark, heartbeats.c.measured)
-        query = select(*columns).where(heartbeats.c.source == name, heartbeats.c.at <= now)
-        query = query.order_by(heartbeats.c.at.desc())
+        query = _beats(name).where(heartbeats.c.at <= now).order_by(heartbeats.c.at.desc())
         with self._database.read() as connection:
             found = connection.execute(query.where(heartbeats.c.at >= now - RECENT)).all()
             if len(found) < ENOUGH_LOADS:
                 found = connection.execute(query.where(heartbeats.c.at >= now - HISTORY).limit(ENOUGH_LOADS)).all()
-        return [Beat(at, rows, watermark, bool(measured)) for at, rows, watermark, measured in reversed(found)]
+        return _in_order(found)
+
+    def recent(self, name: str, limit: int = 200, since: datetime | None = None) -> list[Beat]:
+        """The last heartbeats, in order of time, whatever brought them."""
+        query = _beats(name).order_by(heartbeats.c.at.desc(), heartbeats.c.id.desc()).limit(limit)
+        if since is not None:
+            query = query.where(heartbeats.c.at >= since)
+        with self._database.read() as connection:
+            return _in_order(connection.execute(query).all())
 
     def last_beats(self, name: str, since: datetime) -> list[datetime]:
         """When a source spoke since then, in order of time."""
@@ -354,6 +380,23 @@ class Sources:
     def fed_by(self, conn_id: str) -> list[Watched]:
         """Sources that a credential feeds."""
         return self._page(sources.c.credential == conn_id, sources.c.name, None)
+
+    def page(
+        self, search: str = "", standing: Standing | None = None, limit: int = 50, offset: int = 0
+    ) -> tuple[list[Watched], int]:
+        """Those that are not fine first, then by name; with how many there are altogether.
+
+        Args:
+            search: A part of the name, whatever its case.
+        """
+        which = [sources.c.name.icontains(search, autoescape=True)] if search else []
+        if standing is not None:
+            which.append(sources.c.standing == standing.value)
+        order = (case((sources.c.standing == Standing.FINE.value, 1), else_=0), sources.c.name)
+        query = select(sources).where(*which).order_by(*order).limit(limit).offset(offset)
+        with self._database.read() as connection:
+            total = connection.execute(select(func.count()).select_from(sources).where(*which)).scalar_one()
+            return [_watched(row) for row in connection.execute(query).mappings()], int(total)
 
     def _page(self, which: Any, order: Any, limit: int | None) -> list[Watched]:
         query: Select[Any] = select(sources).where(which).order_by(order).limit(limit)
@@ -547,6 +590,15 @@ _FIND_SOURCE = select(sources).where(sources.c.name == bindparam("key"))
 _LOCK_SOURCE = _FIND_SOURCE.with_for_update()
 _UPDATE_SOURCE = update(sources).where(sources.c.name == bindparam("key"))
 _INSERT_HEARTBEAT = insert(heartbeats)
+
+
+def _beats(name: str) -> Select[Any]:
+    columns = (heartbeats.c.at, heartbeats.c.row_count, heartbeats.c.watermark, heartbeats.c.measured)
+    return select(*columns).where(heartbeats.c.source == name)
+
+
+def _in_order(newest_first: Sequence[Row[Any]]) -> list[Beat]:
+    return [Beat(at, rows, watermark, bool(measured)) for at, rows, watermark, measured in reversed(newest_first)]
 
 
 def _write(connection: Connection, watched: Watched, **more: Any) -> Watched:

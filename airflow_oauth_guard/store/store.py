@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.engine import URL
 
 from airflow_oauth_guard.domain.incidents import Incident
+from airflow_oauth_guard.store.authorizations import Authorizations
 from airflow_oauth_guard.store.clients import Clients
 from airflow_oauth_guard.store.credentials import Credentials
 from airflow_oauth_guard.store.database import Database
@@ -15,7 +16,10 @@ from airflow_oauth_guard.store.encryption import TokenCipher
 from airflow_oauth_guard.store.incidents import Incidents, open_incidents
 from airflow_oauth_guard.store.investigations import Investigations
 from airflow_oauth_guard.store.records import Investigation
+from airflow_oauth_guard.store.roster import Roster
+from airflow_oauth_guard.store.rows import investigation_from
 from airflow_oauth_guard.store.sources import Sources, Watched, due_sources, unknown_sources
+from airflow_oauth_guard.store.timeline import Timeline
 from airflow_oauth_guard.store.upkeep import Upkeep
 
 
@@ -45,10 +49,13 @@ class Store:
         self.database = Database(url)
         self.database.migrate()
         self.credentials = Credentials(self.database, cipher)
+        self.authorizations = Authorizations(self.database, cipher)
         self.clients = Clients(self.database)
         self.investigations = Investigations(self.database)
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)
+        self.roster = Roster(self.database)
+        self.timeline = Timeline(self.database, cipher)
         self.upkeep = Upkeep(self.database, cipher)
 
     def glance(self, now: datetime, limit: int) -> Glance:
@@ -64,11 +71,4 @@ class Store:
         """
         row = self.investigations.row(investigation_id)
         credential = self.credentials.by_id(row["credential_id"])
-        names = ("id", "generation", "opened_at", "opening_evidence_id", "conclusion_evidence_id", "finding")
-        more = ("asked_at", "answer", "answered_by", "closed_at")
-        return Investigation(
-            credential=credential,
-            explanation=row["explanation"] or "",
-            owner=row["owner"] or "",
-            **{name: row[name] for name in (*names, *more)},
-        )
+        return investigation_from(row, credential)

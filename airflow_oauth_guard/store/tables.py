@@ -91,6 +91,11 @@ def _where_seen() -> list[Column[Any]]:
     ]
 
 
+def _asked_by() -> Column[Any]:
+    """The name of the person who asked for it; NULL where a schedule did."""
+    return Column("person", String(250))
+
+
 credentials = Table(
     "oauth_guard_credentials",
     metadata,
@@ -109,6 +114,8 @@ credentials = Table(
     Column("failures", Integer, nullable=False, default=0),
     Column("attempt_after", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
+    # The name of its preset, for people to find it by; empty where none is known.
+    Column("provider", String(100), nullable=False, default="", server_default=""),
     **MYSQL,
 )
 
@@ -179,6 +186,7 @@ evidence = Table(
     Column("investigation_id", Integer),
     Column("observed_at", UtcDateTime, nullable=False),
     *_where_seen(),
+    _asked_by(),
     # A death is concluded from other evidence or said by a person; no single answer can be one.
     CheckConstraint("verdict <> 'dead' OR kind IN ('conclusion', 'person')", name="dead_is_concluded"),
     CheckConstraint("kind <> 'conclusion' OR verdict <> 'dead' OR rests_on <> '[]'", name="dead_rests_on_evidence"),
@@ -190,6 +198,9 @@ evidence = Table(
     # What a purge walks along, and where it looks for a newer row of the same sort.
     Index("ix_oauth_guard_evidence_age", "kind", "observed_at", "id"),
     Index("ix_oauth_guard_evidence_latest", "credential_id", "kind", "verdict", "shape_id", "id"),
+    # Where the page looks: for the newest of each kind and subject, and for what was seen before a number.
+    Index("ix_oauth_guard_evidence_subject", "credential_id", "kind", "subject", "id"),
+    Index("ix_oauth_guard_evidence_timeline", "credential_id", "id"),
     **MYSQL,
 )
 
@@ -240,6 +251,7 @@ transitions = Table(
     Column("became_true_at", UtcDateTime, nullable=False),
     Column("written_at", UtcDateTime, nullable=False),
     *_where_seen(),
+    _asked_by(),
     **MYSQL,
 )
 
@@ -265,6 +277,7 @@ investigations = Table(
     Column("answered_at", UtcDateTime),
     Column("closed_at", UtcDateTime, index=True),
     *_where_seen(),
+    _asked_by(),
     **MYSQL,
 )
 
@@ -299,6 +312,21 @@ incidents = Table(
     # The incident that speaks for this one: many sources that went quiet together are one alert.
     Column("part_of", Integer, index=True),
     Index("ix_oauth_guard_incidents_about", "about", "name"),
+    **MYSQL,
+)
+
+# A person is at the provider to approve. What they bring back is taken once, and only from themselves.
+authorizations = Table(
+    "oauth_guard_authorizations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("state_hash", String(64), nullable=False, unique=True),
+    Column("credential_id", ForeignKey(credentials.c.id), nullable=False, index=True),
+    Column("person", String(250), nullable=False),
+    Column("secret", LONG_TEXT, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False, index=True),
+    Column("used_at", UtcDateTime),
     **MYSQL,
 )
 
@@ -357,6 +385,7 @@ heartbeats = Table(
     Column("watermark", UtcDateTime),
     # 1 for what the detector found at the destination; it says nothing of a run.
     Column("measured", Integer, nullable=False, default=0, server_default="0"),
+    _asked_by(),
     CheckConstraint("row_count IS NULL OR row_count >= 0", name="rows_not_negative"),
     Index("ix_oauth_guard_heartbeats_heard", "source", "at"),
     **MYSQL,

@@ -37,11 +37,13 @@ from sqlalchemy.exc import IntegrityError
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.habits import ENOUGH_LOADS
 from airflow_oauth_guard.errors import ConfigurationError, StoreBusyError, StoreConfigurationError
+from airflow_oauth_guard.store.authorizations import KEPT_FOR
 from airflow_oauth_guard.store.database import Database, Result, repeated
 from airflow_oauth_guard.store.encryption import TokenCipher
 from airflow_oauth_guard.store.evidence import CONTROL_SERVES_FOR
 from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.tables import (
+    authorizations,
     credentials,
     evidence,
     heartbeats,
@@ -138,6 +140,7 @@ class Upkeep:
             "investigations": purge.investigations(since),
             "evidence": purge.evidence(since),
             "intents": purge.intents(since),
+            "authorizations": purge.authorizations(now - KEPT_FOR),
             "heartbeats": purge.heartbeats(now - retention.heartbeats),
         }
 
@@ -171,6 +174,7 @@ STORED_SECRETS = (
         ),
     ),
     StoredSecrets(intents, intents.c.id, (intents.c.answer,)),
+    StoredSecrets(authorizations, authorizations.c.id, (authorizations.c.secret,)),
 )
 """Every encrypted column there is."""
 
@@ -272,6 +276,8 @@ class _KeyChange:
             return False
 
     def _open_refreshes(self) -> tuple[str, ...]:
+        # Of one that sent no token nobody looks for a lost answer.
+        lost = and_(intents.c.outcome == Ended.LOST.value, intents.c.token_fingerprint != "")
         query = (
             select(credentials.c.conn_id)
             .where(
@@ -281,7 +287,7 @@ class _KeyChange:
                     .where(
                         intents.c.generation == tokens.c.generation,
                         intents.c.answer.is_(None),
-                        or_(intents.c.outcome.is_(None), intents.c.outcome == Ended.LOST.value),
+                        or_(intents.c.outcome.is_(None), lost),
                     )
                 )
             )
@@ -295,8 +301,8 @@ def _named(connection: Connection, secrets: StoredSecrets, row: RowMapping, colu
     conn_id = connection.execute(
         select(credentials.c.conn_id).where(credentials.c.id == row["credential_id"])
     ).scalar_one()
-    of_refresh = f" of refresh {row['id']}" if secrets.table is intents else ""
-    return f"credential `{conn_id}`: {column.name}{of_refresh}"
+    whose = {intents: f" of refresh {row.get('id')}", authorizations: " of an authorization"}.get(secrets.table, "")
+    return f"credential `{conn_id}`: {column.name}{whose}"
 
 
 # -- the purge --------------------------------------------------------------------------------------------------------
@@ -345,7 +351,9 @@ class _Purge:
 
         Nor the very last one: SQLite would give its number to the next, and a Variable is named after it.
         """
-        still_speaks = and_(intents.c.outcome == Ended.LOST.value, intents.c.generation >= _newest_generation(intents))
+        brought_or_spent = or_(intents.c.token_fingerprint != "", intents.c.answer.is_not(None))
+        newest = intents.c.generation >= _newest_generation(intents)
+        still_speaks = and_(intents.c.outcome == Ended.LOST.value, newest, brought_or_spent)
         query = select(intents.c.id).where(
             intents.c.closed_at < since,
             intents.c.outcome.is_not(None),
@@ -353,6 +361,11 @@ class _Purge:
             intents.c.id < select(func.max(intents.alias("newest").c.id)).scalar_subquery(),
         )
         return self._sweep(query, intents, intents.c.closed_at)
+
+    def authorizations(self, since: datetime) -> int:
+        """Those that were over by then."""
+        query = select(authorizations.c.id).where(authorizations.c.ends_at < since)
+        return self._sweep(query, authorizations, authorizations.c.ends_at)
 
     def heartbeats(self, since: datetime) -> int:
         """All but the newest of each source that is watched, for its lessons. When it was heard last stands with the source."""

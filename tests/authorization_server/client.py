@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import IO, Any, cast
 from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT = timedelta(seconds=20)
@@ -35,6 +35,16 @@ STOP_TIMEOUT = timedelta(seconds=5)
 OPENER = build_opener(ProxyHandler({}))
 
 Json = dict[str, Any]
+
+
+class Nowhere(HTTPRedirectHandler):
+    """Follows no redirect: where it leads is what we want to know."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+WITHOUT_REDIRECTS = build_opener(ProxyHandler({}), Nowhere)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,16 @@ class AuthorizationServer:
         return f"{self.url}/oauth/token"
 
     @property
+    def authorization_url(self) -> str:
+        """RFC 6749 authorization endpoint: a page with the buttons Approve and Deny."""
+        return f"{self.url}/oauth/authorize"
+
+    @property
+    def device_authorization_url(self) -> str:
+        """RFC 8628 endpoint; people approve at `/device`."""
+        return f"{self.url}/oauth/device"
+
+    @property
     def introspection_url(self) -> str:
         """RFC 7662 endpoint."""
         return f"{self.url}/oauth/introspect"
@@ -191,6 +211,9 @@ class AuthorizationServer:
         account_id: str = "",
         subject_tokens: Sequence[str] = (),
         assertions: Sequence[str] = (),
+        redirect_uris: Sequence[str] = (),
+        require_pkce: bool = False,
+        device_interval: timedelta = timedelta(seconds=1),
     ) -> None:
         """Register a client, from scratch if there is one of that name: its old tokens are forgotten.
 
@@ -199,7 +222,8 @@ class AuthorizationServer:
             client_secret: Its secret. None for public clients and those that sign.
             token_endpoint_auth_method: client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt or none.
             grant_types: All it may send. Facebook: fb_exchange_token; Instagram: ig_refresh_token;
-                Threads: th_refresh_token. "long_lived": nothing, its tokens cannot be renewed.
+                Threads: th_refresh_token. "long_lived": nothing, its tokens cannot be renewed. For people who approve:
+                authorization_code, urn:ietf:params:oauth:grant-type:device_code.
             rotation: Whether each refresh replaces the refresh token; the old one is dead at once.
             reuse_detection: Whether a replaced refresh token that comes back ends its family.
             rotation_grace: How long a replaced refresh token still buys fresh tokens of its family, which counts as
@@ -214,6 +238,10 @@ class AuthorizationServer:
             account_id: Of account_credentials; of a GitHub App its installation.
             subject_tokens: What it may exchange (RFC 8693).
             assertions: The SAML assertions it may show, in base64url without padding (RFC 7522).
+            redirect_uris: Where people may be sent back to with a code, letter by letter.
+            require_pkce: Whether an authorization request without a code challenge is refused. Another method than S256
+                always is.
+            device_interval: How long a device has to wait between two polls. Whole seconds.
         """
         client = {
             "client_id": client_id,
@@ -233,6 +261,9 @@ class AuthorizationServer:
             "account_id": account_id,
             "subject_tokens": list(subject_tokens),
             "assertions": list(assertions),
+            "redirect_uris": list(redirect_uris),
+            "require_pkce": require_pkce,
+            "device_interval": seconds(device_interval),
         }
         self._admin("POST", "clients", client)
 
@@ -266,6 +297,37 @@ class AuthorizationServer:
             wishes["access_lifetime"] = seconds(access_lifetime)
         return Minted(**self._admin("POST", "mint", wishes))
 
+    def approve(self, authorization_url: str, user: str = "ada", *, deny: bool = False) -> str:
+        """A person presses Approve (or Deny) on the page of this address; returns where their browser is sent.
+
+        Raises:
+            AdminError: The page sends them nowhere; with what it says instead.
+        """
+        status, location, page = self._press(authorization_url, {"user": user}, deny=deny)
+        if not location:
+            raise AdminError(f"{status} from the authorization page: {page}")
+        return location
+
+    def approve_device(self, user_code: str, user: str = "ada", *, deny: bool = False) -> None:
+        """A person enters the code that a device shows, and approves (or denies).
+
+        Raises:
+            AdminError: No device waits with this code.
+        """
+        status, _, page = self._press(f"{self.url}/device", {"user": user, "user_code": user_code}, deny=deny)
+        if status != 200:
+            raise AdminError(f"{status} from the device page: {page}")
+
+    def _press(self, url: str, form: dict[str, str], *, deny: bool) -> tuple[int, str, str]:
+        """Status, redirect and text of a page after one of its buttons was pressed."""
+        sent = urlencode({**form, "decision": "deny" if deny else "approve"}).encode()
+        try:
+            with WITHOUT_REDIRECTS.open(Request(url, data=sent), timeout=10) as response:
+                return response.status, "", response.read().decode()
+        except HTTPError as error:
+            with error:
+                return error.code, error.headers.get("Location", ""), error.read().decode()
+
     def revoke(self, client_id: str, user: str | None = None, *, access: bool = True, grant: bool = True) -> None:
         """Kill access tokens, grants or both, of a client or one of its users.
 
@@ -290,7 +352,7 @@ class AuthorizationServer:
         Args:
             kind: status, html, truncated, huge, error_200, empty_200, hang or redirect.
             client_id: Only requests of this client, or with one of its tokens.
-            path: Only this path, such as /oauth/token.
+            path: Only this path, such as /oauth/token or /oauth/authorize.
             on: "token", "resource" or "both". Default "token" for a client, else "both".
             times: How often. None: until cleared.
             **details: status, body (text or JSON), headers; megabytes; seconds; url, by kind.

@@ -1,4 +1,5 @@
-"""The server itself, from top to bottom: the ledger, faults, OAuth (Authlib), Meta, vendors' own, the resource, admin.
+"""The server itself, from top to bottom: the ledger, faults, OAuth (Authlib), what people approve, Meta, vendors' own, the
+resource, admin.
 
 One process serves one `ledger`, so it is a module global. Requests pass the faults in parallel and are then
 answered one at a time, so that a refresh token is checked and replaced in one step.
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property
+from html import escape
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import unquote
 
+from authlib.common.urls import add_params_to_uri
 from authlib.integrations.flask_oauth2 import AuthorizationServer as FlaskAuthorizationServer
 from authlib.oauth2.rfc6749 import (
     BaseGrant,
@@ -28,12 +31,15 @@ from authlib.oauth2.rfc6749 import (
     OAuth2Error,
     TokenEndpointMixin,
     TokenMixin,
+    UnauthorizedClientError,
 )
 from authlib.oauth2.rfc6749 import grants as rfc6749
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
+from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
+from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint, DeviceCodeGrant
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from joserfc import jws, jwt
@@ -55,6 +61,10 @@ CLIENT_AUTH_METHODS = [
 #: Grants that renew with the access token itself: once it is dead there is no second chance. "long_lived" is for clients
 #: whose tokens nobody can renew at all.
 SELF_RENEWING = {"fb_exchange_token", "ig_refresh_token", "th_refresh_token", "long_lived"}
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+#: Seconds. A code is to be exchanged at once (RFC 6749 §4.1.2 allows ten minutes at the most).
+CODE_LIFETIME = 60
+DEVICE_LIFETIME = 600
 INSTALLATIONS = "/app/installations/"
 LOGIN = "/vendor/login"
 #: What a fault's "on" means. Other paths (introspection, revocation) fail by path, or with "both".
@@ -114,6 +124,11 @@ class Client(ClientMixin):  # type: ignore[misc]
     account_id: str = ""
     subject_tokens: list[str] = field(default_factory=list)
     assertions: list[str] = field(default_factory=list)
+    redirect_uris: list[str] = field(default_factory=list)
+    """Where a person may be sent back to, letter by letter."""
+    require_pkce: bool = False
+    device_interval: int = 1
+    """Between two polls of a device; sooner ones are told to slow down."""
     disabled: bool = False
     rows: int = 3
 
@@ -138,6 +153,18 @@ class Client(ClientMixin):  # type: ignore[misc]
     def check_grant_type(self, grant_type: str) -> bool:
         """Only the registered grant types (RFC 7591 §2)."""
         return grant_type in self.grant_types
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        """Compared letter by letter (RFC 9700 §2.1)."""
+        return redirect_uri in self.redirect_uris
+
+    def get_default_redirect_uri(self) -> str | None:
+        """None: everybody has to say it."""
+        return None
+
+    def check_response_type(self, response_type: str) -> bool:
+        """Codes only, for those that may exchange them."""
+        return response_type == "code" and self.check_grant_type("authorization_code")
 
     @property
     def renews_itself(self) -> bool:
@@ -206,6 +233,61 @@ class Token(TokenMixin):  # type: ignore[misc]
         return self.revoked or (self.kind == "refresh" and self.grant.revoked)
 
 
+@dataclass
+class Code:
+    """What a person's approval gives, to be exchanged once (RFC 6749 §4.1.2)."""
+
+    client_id: str
+    user: str
+    scope: str
+    redirect_uri: str
+    expires_at: float
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    grant: Grant | None = None
+    """What it was exchanged for."""
+
+    def get_redirect_uri(self) -> str:
+        """For Authlib."""
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        """For Authlib."""
+        return self.scope
+
+
+@dataclass
+class Device:
+    """A device that waits for a person's approval (RFC 8628)."""
+
+    clock: Clock
+    client_id: str
+    user_code: str
+    scope: str
+    interval: int
+    expires_at: float
+    polled_at: float = 0
+    user: str = ""
+    approved: bool | None = None
+    used: bool = False
+
+    def get_client_id(self) -> str:
+        """For Authlib."""
+        return self.client_id
+
+    def get_scope(self) -> str:
+        """For Authlib."""
+        return self.scope
+
+    def get_user_code(self) -> str:
+        """For Authlib."""
+        return self.user_code
+
+    def is_expired(self) -> bool:
+        """By our clock."""
+        return self.expires_at <= self.clock.now()
+
+
 class Ledger:
     """Every client, token, fault and request. `tokens` is ordered by age; its keys are the secrets."""
 
@@ -217,6 +299,8 @@ class Ledger:
         self.faults: list[Fault] = []
         self.requests: list[Json] = []
         self.used_assertions: set[tuple[str, str]] = set()
+        self.codes: dict[str, Code] = {}
+        self.devices: dict[str, Device] = {}
 
     def add_client(self, client: Client) -> None:
         """Register a client from scratch: an earlier one of that name is forgotten with its tokens."""
@@ -232,11 +316,12 @@ class Ledger:
         client = self.clients.get(client_id)
         return client if client and not client.disabled else None
 
-    def new_value(self, client: Client, kind: Kind) -> str:
-        """A secret that a test can search logs for: `tok-at-…` or `tok-rt-…`."""
+    def new_value(self, client: Client, kind: str) -> str:
+        """A secret that a test can search logs for: `tok-at-…`, `tok-rt-…`, `tok-code-…`."""
         prefix = client.secret_prefix
         hyphen = "" if prefix.endswith("-") else "-"
-        return f"{prefix}{hyphen}{'at' if kind == 'access' else 'rt'}-{secrets.token_hex(20)}"
+        short = {"access": "at", "refresh": "rt"}.get(kind, kind)
+        return f"{prefix}{hyphen}{short}-{secrets.token_hex(20)}"
 
     def record(self, value: str, grant: Grant, kind: Kind, scope: str, lifetime: int | None) -> None:
         """Enter a token that is being handed out."""
@@ -277,6 +362,17 @@ class Ledger:
             if token.client_id == client.client_id and user in (None, token.grant.user):
                 token.grant.revoked = token.grant.revoked or grant
                 token.revoked = token.revoked or (access and token.kind == "access")
+
+    def end(self, grant: Grant) -> None:
+        """Kill a grant with everything that it brought."""
+        grant.revoked = True
+        for token in self.tokens.values():
+            token.revoked = token.revoked or token.grant is grant
+
+    def device_of(self, user_code: str | None) -> Device | None:
+        """The device that shows this code, if it still waits."""
+        waiting = (device for device in self.devices.values() if not device.is_expired() and device.approved is None)
+        return next((device for device in waiting if device.user_code == (user_code or "").strip().upper()), None)
 
 
 # --- Faults: what a provider, or the network before it, does wrong -------------------------------------
@@ -699,6 +795,131 @@ class JwtBearer(JWTBearerGrant):  # type: ignore[misc]
         return True
 
 
+class AuthorizationCode(rfc6749.AuthorizationCodeGrant):  # type: ignore[misc]
+    """RFC 6749 §4.1. A code is good for one exchange within a minute."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def generate_authorization_code(self) -> str:
+        """A secret like the tokens."""
+        return ledger.new_value(self.request.client, "code")
+
+    def save_authorization_code(self, code: str, request: Any) -> None:
+        """Enter what the person has just approved."""
+        asked = request.payload.data
+        ledger.codes[code] = Code(
+            client_id=request.client.client_id,
+            user=request.user,
+            scope=request.scope,
+            redirect_uri=request.payload.redirect_uri,
+            expires_at=ledger.clock.now() + CODE_LIFETIME,
+            code_challenge=asked.get("code_challenge"),
+            code_challenge_method=asked.get("code_challenge_method"),
+        )
+
+    def query_authorization_code(self, code: str, client: Client) -> Code | None:
+        """A code that comes again was copied, so what the first one brought ends (RFC 6749 §4.1.2)."""
+        found = ledger.codes.get(code)
+        if found is None or found.client_id != client.client_id or found.expires_at <= ledger.clock.now():
+            return None
+        if found.grant is not None:
+            ledger.end(found.grant)
+            return None
+        return found
+
+    def delete_authorization_code(self, authorization_code: Code) -> None:
+        """It is kept, with the grant it has brought: that is how we know one that comes again."""
+        assert authorization_code.grant is not None
+
+    def authenticate_user(self, authorization_code: Code) -> str:
+        """Who approved."""
+        return authorization_code.user
+
+
+class Pkce(CodeChallenge):  # type: ignore[misc]
+    """RFC 7636, with S256 only, and required from clients that say so (as RFC 9700 §2.1.1 wants it of all)."""
+
+    SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]
+
+    def validate_code_challenge(self, grant: Any, redirect_uri: str) -> None:
+        """A challenge without a method would be a plain one (RFC 7636 §4.3)."""
+        asked = grant.request.payload.data
+        challenged, method = asked.get("code_challenge"), asked.get("code_challenge_method")
+        if grant.request.client.require_pkce and not challenged:
+            raise InvalidRequestError("Code challenge required.")
+        if challenged and not method:
+            raise InvalidRequestError("Transform algorithm not supported.")
+        super().validate_code_challenge(grant, redirect_uri)
+
+
+class DeviceCode(DeviceCodeGrant):  # type: ignore[misc]
+    """RFC 8628 §3.4."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def query_device_credential(self, device_code: str) -> Device | None:
+        """A code that has brought its tokens is spent."""
+        found = ledger.devices.get(device_code)
+        if found is not None and found.used:
+            raise InvalidGrantError("The device code was used.")
+        return found
+
+    def query_user_grant(self, user_code: str) -> tuple[str, bool] | None:
+        """What the person has answered; None while they have not."""
+        device = next(device for device in ledger.devices.values() if device.user_code == user_code)
+        return None if device.approved is None else (device.user, device.approved)
+
+    def should_slow_down(self, credential: Device) -> bool:
+        """Whether it asks sooner than it was told, which makes it wait longer from then on (RFC 8628 §3.5)."""
+        now = ledger.clock.now()
+        # A client's clock and ours need not agree to the millisecond.
+        too_soon = now - credential.polled_at < credential.interval - 0.1
+        credential.polled_at = now
+        credential.interval += 5 if too_soon else 0
+        return too_soon
+
+    def create_token_response(self) -> tuple[int, Json, Any]:
+        """Once."""
+        answer: tuple[int, Json, Any] = super().create_token_response()
+        self.request.credential.used = True
+        return answer
+
+
+class DeviceAuthorization(DeviceAuthorizationEndpoint):  # type: ignore[misc]
+    """RFC 8628 §3.1."""
+
+    CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
+    EXPIRES_IN = DEVICE_LIFETIME
+
+    def authenticate_client(self, request: Any) -> Client:
+        """Who may poll may begin."""
+        client: Client = super().authenticate_client(request)
+        if not client.check_grant_type(DEVICE_CODE):
+            raise UnauthorizedClientError
+        self.INTERVAL = client.device_interval
+        self._client = client
+        return client
+
+    def generate_device_code(self) -> str:
+        """A secret like the tokens."""
+        return ledger.new_value(self._client, "device")
+
+    def get_verification_uri(self) -> str:
+        """Our page."""
+        return f"{request.host_url}device"
+
+    def save_device_credential(self, client_id: str, scope: str | None, data: Json) -> None:
+        """Enter a device that waits."""
+        ledger.devices[data["device_code"]] = Device(
+            clock=ledger.clock,
+            client_id=client_id,
+            user_code=data["user_code"],
+            scope=scope or ledger.clients[client_id].scope,
+            interval=data["interval"],
+            expires_at=ledger.clock.now() + data["expires_in"],
+        )
+
+
 class OwnTokens:
     """Both token endpoints answer for any token of the asking client, whatever the hint says."""
 
@@ -738,9 +959,7 @@ class Revocation(OwnTokens, RevocationEndpoint):  # type: ignore[misc]
         """A refresh token takes the grant and its access tokens along (RFC 7009 §2.1)."""
         token.revoked = True
         if token.kind == "refresh":
-            token.grant.revoked = True
-            for other in ledger.tokens.values():
-                other.revoked = other.revoked or other.grant is token.grant
+            ledger.end(token.grant)
 
 
 def audiences() -> list[str]:
@@ -762,6 +981,9 @@ def save_token(token: Json, oauth_request: Any) -> None:
     client: Client = oauth_request.client
     old: Token | None = oauth_request.refresh_token
     grant = old.grant if old else Grant(client.client_id, oauth_request.user or client.client_id)
+    code: Code | None = oauth_request.authorization_code
+    if code:
+        code.grant = grant
     scope = token.get("scope", "")
     ledger.record(token["access_token"], grant, "access", scope, client.access_lifetime)
     if "refresh_token" in token:
@@ -784,7 +1006,9 @@ def build_authlib_server() -> AuthlibServer:
         *(RefreshToken, ClientCredentials, JwtBearer, Password, AccountCredentials, TokenExchange, Saml2Bearer),
     ):
         server.register_grant(grant)
-    for endpoint in (Introspection, Revocation):
+    server.register_grant(AuthorizationCode, [Pkce()])
+    server.register_grant(DeviceCode)
+    for endpoint in (Introspection, Revocation, DeviceAuthorization):
         server.register_endpoint(endpoint)
     return server
 
@@ -826,6 +1050,85 @@ def introspect() -> ResponseReturnValue:
 def revoke() -> ResponseReturnValue:
     """RFC 7009 §2."""
     return cast("Response", authlib_server.create_endpoint_response("revocation"))
+
+
+# --- What people approve: in their browser, or by a code that a device shows ----------------------------
+
+approvals = Blueprint("approvals", __name__)
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body><h1>{title}</h1>{text}
+<form method="post">
+{fields}
+<p><label>Signed in as <input name="user" value="ada"></label></p>
+<p><button name="decision" value="approve">Approve</button> <button name="decision" value="deny">Deny</button></p>
+</form></body></html>"""
+
+
+def asks(title: str, facts: dict[str, str], fields: str = "") -> str:
+    """A page that asks a person."""
+    text = "".join(f"<p>{escape(name)}: <code>{escape(value)}</code></p>" for name, value in facts.items())
+    return PAGE.format(title=escape(title), text=text, fields=fields)
+
+
+def decided() -> str | None:
+    """Who approved; None for a no."""
+    return (request.form.get("user") or "ada") if request.form.get("decision") == "approve" else None
+
+
+def named(response: Response) -> Response:
+    """Whoever is sent back is told by whom (RFC 9207 §2)."""
+    if response.location:
+        response.location = add_params_to_uri(response.location, [("iss", request.host_url.rstrip("/"))])
+    return response
+
+
+@approvals.get("/oauth/authorize")
+def consent() -> ResponseReturnValue:
+    """RFC 6749 §4.1.1: who asks for what. The form goes back to this same address."""
+    try:
+        grant = authlib_server.get_consent_grant()
+    except OAuth2Error as error:
+        return named(authlib_server.handle_error_response(None, error))
+    facts = {"Client": grant.request.client.client_id, "Scope": grant.request.scope, "Back to": grant.redirect_uri}
+    return asks("Approve access", facts)
+
+
+@approvals.post("/oauth/authorize")
+def answer_consent() -> ResponseReturnValue:
+    """RFC 6749 §4.1.2: back to the client, with a code or an error."""
+    try:
+        grant = authlib_server.get_consent_grant()
+    except OAuth2Error as error:
+        return named(authlib_server.handle_error_response(None, error))
+    return named(authlib_server.create_authorization_response(grant.request, grant_user=decided(), grant=grant))
+
+
+@approvals.post("/oauth/device")
+def device_authorization() -> ResponseReturnValue:
+    """RFC 8628 §3.1."""
+    return cast("Response", authlib_server.create_endpoint_response("device_authorization"))
+
+
+@approvals.get("/device")
+def enter_user_code() -> ResponseReturnValue:
+    """RFC 8628 §3.3: the code may be in the address already."""
+    shown = escape(request.args.get("user_code", ""), quote=True)
+    field = f'<p><label>Code <input name="user_code" value="{shown}"></label></p>'
+    device = ledger.device_of(request.args.get("user_code"))
+    facts = {"Client": device.client_id, "Scope": device.scope} if device else {}
+    return asks("Connect a device", facts, field)
+
+
+@approvals.post("/device")
+def answer_device() -> ResponseReturnValue:
+    """The person's answer, for the next poll."""
+    device = ledger.device_of(request.form.get("user_code"))
+    if device is None:
+        return "<!doctype html><title>Connect a device</title><p>No device waits with this code.</p>", 404
+    device.user, device.approved = decided() or "", decided() is not None
+    return "<!doctype html><title>Connect a device</title><p>Thank you. Go back to your device.</p>"
 
 
 # --- Meta: Facebook, Instagram and Threads long-lived tokens -------------------------------------------
@@ -1150,7 +1453,7 @@ def create_app() -> Flask:
     app = OneAtATime("tests.authorization_server")
     app.before_request(before)
     app.after_request(after)
-    for blueprint in (oauth, meta, vendors, api, admin):
+    for blueprint in (oauth, approvals, meta, vendors, api, admin):
         app.register_blueprint(blueprint)
     return app
 

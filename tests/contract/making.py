@@ -31,6 +31,7 @@ OTHER_KEY = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
 TTL = timedelta(seconds=90)
 WORKER = Observer("oauth_guard_refresh", "scheduled__2026-03-01", "refresh", 3, 2)
+ADA = Observer(task_id="OAuth Guard page", person="ada")
 SHAPE = Shape("refresh_token", "POST", "https://provider.example/token", "client_secret_basic", "form", ("grant_type",))
 THREADS = 8
 
@@ -118,6 +119,16 @@ def renewed(store: Store, conn_id: str = "crm", owner: str = "worker-1", now: da
     tokens = issued(lease.tokens.generation + 1)
     credential, _ = store.credentials.renew(lease, intent, tokens, success(lease.tokens.generation, now), now)
     return credential
+
+
+def connected(store: Store, conn_id: str = "crm", now: datetime = NOW) -> Credential:
+    """What a person brought back, exchanged for tokens."""
+    lease = leased(store, conn_id, "page", now)
+    intent = store.credentials.open_exchange(lease, now)
+    seen = replace(success(lease.tokens.generation, now), kind=Kind.CONNECT, observer=ADA)
+    stored = store.credentials.renew(lease, intent, issued(lease.tokens.generation + 1), seen, now)
+    assert stored is not None
+    return stored[0]
 
 
 def failed(

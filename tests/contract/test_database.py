@@ -343,11 +343,11 @@ def test_an_answer_for_a_silent_postgresql_goes_to_the_second_place_and_comes_ba
     url: URL, connect: Connector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No limit of the driver ends a write whose packets are swallowed by something that acknowledges them."""
-    from airflow_oauth_guard.hooks import base, refreshing, second_place
+    from airflow_oauth_guard.hooks import base, refreshing, renewing, second_place
 
     needs(url, "postgresql")
     guarded, variables, real = connect(client={"rotation": True}), dict[str, str](), base.send
-    monkeypatch.setattr(refreshing, "KEEP_WITHIN", timedelta(seconds=1))
+    monkeypatch.setattr(renewing, "KEEP_WITHIN", timedelta(seconds=1))
     with connected(url) as (store, cable):
         too_late, put_after = threading.Timer(10, cable.pull_out), list[float]()
 

@@ -492,3 +492,39 @@ def test_no_source_falls_silent_between_a_group_that_ends_and_members_that_join(
         assert [incident.part_of for incident in store.incidents.open_ones(About.SOURCE)] == [None] * len(names)
         for name in names:
             store.incidents.resolve(About.SOURCE, name, "rows arrived", NOW)
+
+
+# -- as people read them ----------------------------------------------------------------------------------------------
+
+
+def test_incidents_are_read_in_pages_newest_first(store: Store) -> None:
+    opened = [store.incidents.open(replace(FLAT, name=f"source_{number}"), NOW) for number in range(5)]
+    pages = [store.incidents.page(limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    assert [incident.id for page, _total in pages for incident in page] == [one.id for one in opened[::-1]]
+    assert [len(page) for page, _total in pages] == [2, 2, 1, 0]
+    assert {total for _page, total in pages} == {5}
+
+
+def test_incidents_are_found_and_counted_by_how_far_people_have_come(store: Store) -> None:
+    assert store.incidents.counts() == {Phase.OPEN: 0, Phase.ACKNOWLEDGED: 0, Phase.RESOLVED: 0}
+    for name in ("open", "on it", "over", "over too"):
+        store.incidents.open(replace(FLAT, name=name), NOW)
+    for name in ("on it", "over too"):
+        store.incidents.acknowledge(About.SOURCE, name, "ada", NOW)
+    for name in ("over", "over too"):
+        store.incidents.resolve(About.SOURCE, name, "rows arrived", NOW)
+    store.incidents.open(replace(FLAT, about=About.CREDENTIAL, name="crm"), NOW)
+
+    def names(phase: Phase | None = None, about: About | None = None) -> list[str]:
+        page, total = store.incidents.page(phase, about)
+        assert total == len(page)
+        assert phase is None or {incident.phase for incident in page} == {phase}
+        return [incident.name for incident in page]
+
+    assert names(Phase.OPEN) == ["crm", "open"]
+    assert names(Phase.OPEN, About.SOURCE) == ["open"]
+    assert names(Phase.ACKNOWLEDGED) == ["on it"]
+    assert names(Phase.RESOLVED) == ["over too", "over"]
+    assert names(about=About.CREDENTIAL) == ["crm"]
+    assert names(about=About.CLIENT) == []
+    assert store.incidents.counts() == {Phase.OPEN: 2, Phase.ACKNOWLEDGED: 1, Phase.RESOLVED: 2}

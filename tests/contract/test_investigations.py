@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
+from airflow_oauth_guard.domain.evidence import Finding, Kind, Observer, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
 from airflow_oauth_guard.domain.investigation import Conclusion, Owner, signature
 from airflow_oauth_guard.domain.status import Status
@@ -242,14 +242,30 @@ def test_a_lost_answer_raises_a_question_though_a_failure_that_looks_like_it_was
 
 def test_a_person_is_asked_once_and_the_answer_is_kept_with_its_name(store: Store) -> None:
     number = opened(store, enrolled(store))
-    store.investigations.asked(number, after(hours=1))
-    store.investigations.asked(number, after(hours=2))
+    store.investigations.asked(number, WORKER, after(hours=1))
+    store.investigations.asked(number, WORKER, after(hours=2))
     store.investigations.answered(number, "expire", "ada", after(hours=3))
     investigation = store.investigation(number)
     assert investigation.asked_at == after(hours=1)
     assert (investigation.answer, investigation.answered_by) == ("expire", "ada")
     assert store.investigations.row(number)["answered_at"] == after(hours=3)
     assert investigation.closed_at is None, "answering is not closing"
+
+
+def test_the_open_question_about_a_credential_says_where_its_request_waits(store: Store) -> None:
+    credential = enrolled(store)
+    assert store.investigations.open_for(credential) is None
+    number = opened(store, credential)
+    first = Observer("oauth_guard_investigate", "manual__1", "investigate.approve", 3, 1)
+    store.investigations.asked(number, first, after(hours=1))
+    store.investigations.asked(number, replace(first, run_id="manual__2"), after(hours=2))
+    question = store.investigations.open_for(store.credentials.get("crm"))
+    assert question is not None
+    assert (question.id, question.asked_at, question.asked_in) == (number, after(hours=1), first)
+    assert question == store.investigation(number)
+    assert store.investigations.open_for(enrolled(store, "erp")) is None
+    store.investigations.close(number, after(hours=3))
+    assert store.investigations.open_for(credential) is None
 
 
 def test_an_investigation_shows_the_credential_as_it_is_now(store: Store) -> None:

@@ -888,3 +888,49 @@ def test_when_a_source_spoke_and_brought_rows_is_told_from_the_ledger(store: Sto
     assert store.sources.last_rows_before("orders", after(hours=9)) == after(hours=2)
     assert store.sources.last_rows_before("orders", after(hours=2)) == NOW
     assert store.sources.last_rows_before("orders", NOW) is None
+
+
+# -- as people read them ----------------------------------------------------------------------------------------------
+
+
+def test_sources_are_read_in_pages_those_that_are_not_fine_first(store: Store) -> None:
+    for name in ("d", "c", "b", "a"):
+        store.sources.declare(replace(ORDERS, name=name), NOW)
+    for name, standing in (("c", Standing.LATE), ("d", Standing.STUCK)):
+        store.sources.settle(store.sources.get(name), standing, NOW)
+    pages = [store.sources.page(limit=3, offset=offset) for offset in (0, 3, 6)]
+    assert [watched.source.name for page, _total in pages for watched in page] == ["c", "d", "a", "b"]
+    assert {total for _page, total in pages} == {4}
+    assert pages[0][0][0] == store.sources.get("c")
+
+
+def test_sources_are_found_by_parts_of_their_names_and_by_what_a_look_has_found(store: Store) -> None:
+    for name in ("crm_contacts", "CRM deals", "100%"):
+        store.sources.declare(replace(ORDERS, name=name), NOW)
+    store.sources.settle(store.sources.get("CRM deals"), Standing.FLAT, NOW)
+
+    def names(search: str = "", standing: Standing | None = None) -> list[str]:
+        page, total = store.sources.page(search, standing)
+        assert total == len(page)
+        return [watched.source.name for watched in page]
+
+    assert names("crm") == ["CRM deals", "crm_contacts"]
+    assert names("m_c") == ["crm_contacts"]
+    assert names("%") == ["100%"]
+    assert names(standing=Standing.FLAT) == ["CRM deals"]
+    assert names("crm", Standing.FINE) == ["crm_contacts"]
+    assert names(standing=Standing.LATE) == []
+
+
+def test_the_last_heartbeats_are_read_in_order_of_time(store: Store) -> None:
+    store.sources.declare(COUNTED, NOW)
+    beats = [Beat(after(hours=hours), hours) for hours in (3, 1, 2)]
+    for number, beat in enumerate(beats):
+        store.sources.beat("counted", beat.rows, beat.at, by_try(number))
+    found = replace(measured(), at=after(hours=4))
+    store.sources.found("counted", found, Observer())
+    store.sources.beat("other", 1, NOW, Observer())
+    assert store.sources.recent("counted") == [beats[1], beats[2], beats[0], found]
+    assert store.sources.recent("counted", limit=2) == [beats[0], found], "the newest ones"
+    assert store.sources.recent("counted", since=after(hours=3)) == [beats[0], found]
+    assert store.sources.recent("nobody") == []

@@ -103,7 +103,9 @@ def full_of_secrets(store: Store) -> Store:
     enrolled(store)
     store.credentials.enroll(enrollment(access_token="crm-access-2", refresh_token="crm-refresh-2"), NOW)
     enrolled(store, "empty", access_token="", refresh_token="")
-    intent(store, enrolled(store, "erp"), answer=sealed(store, "lost-answer"), outcome="lost", closed_at=NOW)
+    erp = enrolled(store, "erp")
+    intent(store, erp, answer=sealed(store, "lost-answer"), outcome="lost", closed_at=NOW)
+    store.authorizations.open(erp, "state", "ada", "verifier", NOW, NOW)
     return store
 
 
@@ -129,9 +131,19 @@ def test_every_secret_is_encrypted_anew_and_then_needs_the_newest_key_only(
     full_of_secrets: Store, open_store: Callable[..., Store]
 ) -> None:
     rotation = open_store(BOTH_KEYS).upkeep.rotate_key()
-    assert (rotation.encrypted_anew, rotation.up_to_date) == (7, 0)
+    assert (rotation.encrypted_anew, rotation.up_to_date) == (8, 0)
     assert rotation.old_keys_may_go
-    assert opened(open_store(OTHER_KEY)) == SECRETS | {"lost-answer"}
+    assert opened(open_store(OTHER_KEY)) == SECRETS | {"lost-answer", "verifier"}
+
+
+def test_an_exchange_that_is_lost_does_not_keep_an_old_key_alive(store: Store) -> None:
+    """Its answer is looked for nowhere else, and no token of ours is spent."""
+    credential = enrolled(store)
+    exchange: dict[str, Any] = {"token_fingerprint": "", "outcome": "lost", "closed_at": NOW}
+    intent(store, credential, **exchange)
+    assert store.upkeep.rotate_key().open_refreshes == ()
+    intent(store, credential, token_fingerprint="")
+    assert store.upkeep.rotate_key().open_refreshes == ("crm",), "one that is under way may still bring something"
 
 
 def test_a_second_run_finds_nothing_to_do(
@@ -141,7 +153,7 @@ def test_a_second_run_finds_nothing_to_do(
     both.upkeep.rotate_key()
     before = raw.everything()
     rotation = both.upkeep.rotate_key()
-    assert (rotation.encrypted_anew, rotation.up_to_date, rotation.old_keys_may_go) == (0, 7, True)
+    assert (rotation.encrypted_anew, rotation.up_to_date, rotation.old_keys_may_go) == (0, 8, True)
     assert raw.everything() == before
 
 
@@ -172,7 +184,7 @@ def test_what_no_key_opens_is_named_all_of_it_and_stops_nothing(
         "credential `foreign`: refresh_token",
         f"credential `erp`: answer of refresh {raw.rows('oauth_guard_intents')[0]['id']}",
     )
-    assert rotation.encrypted_anew == 6
+    assert rotation.encrypted_anew == 7
     assert not rotation.old_keys_may_go
     assert "cipher" not in repr(rotation)
 
@@ -212,10 +224,10 @@ def test_a_change_of_the_key_that_was_killed_is_finished_by_the_next(
     both = open_store(BOTH_KEYS)
     with dying_at(both.database.engine, "UPDATE", count):
         both.upkeep.rotate_key()
-    assert opened(both) == SECRETS | {"lost-answer"}, "half-way, both keys open everything"
+    assert opened(both) == SECRETS | {"lost-answer", "verifier"}, "half-way, both keys open everything"
     rotation = both.upkeep.rotate_key()
-    assert rotation.encrypted_anew + rotation.up_to_date == 7
-    assert opened(open_store(OTHER_KEY)) == SECRETS | {"lost-answer"}
+    assert rotation.encrypted_anew + rotation.up_to_date == 8
+    assert opened(open_store(OTHER_KEY)) == SECRETS | {"lost-answer", "verifier"}
 
 
 def test_no_token_is_lost_when_the_key_changes_beside_running_writers(
@@ -264,6 +276,9 @@ def purged(store: Store, now: datetime = NOW, **retention: timedelta) -> dict[st
     assert went == foretold
     assert set(store.upkeep.purge(Retention(**retention), now).values()) == {0}
     return went
+
+
+NOTHING_ELSE = {"intents": 0, "authorizations": 0, "heartbeats": 0}
 
 
 def left(store: Store, table: str = "evidence") -> set[int]:
@@ -331,7 +346,7 @@ def test_old_evidence_goes_and_younger_stays(store: Store) -> None:
     credential = enrolled(store)
     old = [seen(store, credential, at=ago(days)) for days in (400, 200, 100, 91, 90.1)]
     young = [seen(store, credential, at=ago(days)) for days in (89.9, 30, 0)]
-    assert purged(store) == {"investigations": 0, "evidence": len(old), "intents": 0, "heartbeats": 0}
+    assert purged(store) == {"investigations": 0, "evidence": len(old), **NOTHING_ELSE}
     assert left(store) == set(young)
 
 
@@ -403,7 +418,7 @@ def test_an_old_investigation_goes_with_its_evidence_but_the_last_of_a_credentia
     credential = enrolled(store)
     *_, last = (investigated(store, credential, ago(days)) for days in (300, 200, 100))
     young = investigated(store, enrolled(store, "erp"), ago(50))
-    assert purged(store) == {"investigations": 2, "evidence": 8, "intents": 0, "heartbeats": 0}
+    assert purged(store) == {"investigations": 2, "evidence": 8, **NOTHING_ELSE}
     assert left(store, "investigations") == {last["question"], young["question"]}
     assert left(store) == evidence_in(last) | evidence_in(young)
 
@@ -414,7 +429,7 @@ def test_the_last_investigation_of_a_credential_stays_although_its_evidence_is_n
     for kind in (Kind.REFRESH, Kind.PROBE, Kind.CONTROL):
         seen(store, credential, kind, ago(1))
     seen(store, credential, Kind.CONCLUSION, ago(1), shape=None)
-    assert purged(store) == {"investigations": 0, "evidence": 0, "intents": 0, "heartbeats": 0}
+    assert purged(store) == {"investigations": 0, "evidence": 0, **NOTHING_ELSE}
     assert last["question"] in left(store, "investigations")
 
 
@@ -475,6 +490,23 @@ def test_closed_refreshes_go_but_not_open_ones_nor_a_lost_answer_to_the_newest_t
     ]
     assert purged(store)["intents"] == len(went)
     assert left(store, "intents") == set(kept)
+
+
+def test_a_lost_answer_goes_where_no_token_was_sent_and_nothing_was_brought(store: Store) -> None:
+    credential = enrolled(store)
+    old: dict[str, Any] = {"opened_at": ago(100), "closed_at": ago(100), "outcome": "lost", "token_fingerprint": ""}
+    went = intent(store, credential, **old)
+    kept = [intent(store, credential, **old, answer=sealed(store, "an answer")), intent(store, credential, **old)]
+    assert purged(store)["intents"] == 1
+    assert left(store, "intents") == set(kept), f"{went} and not what it brought, nor the last number"
+
+
+def test_authorizations_go_a_day_after_they_are_over(store: Store) -> None:
+    credential = enrolled(store)
+    for number, days in enumerate((5, 1.01, 0.99, -0.01), 1):
+        store.authorizations.open(credential, str(number), "ada", "secret", ago(6), ago(days))
+    assert purged(store)["authorizations"] == 2
+    assert left(store, "authorizations") == {3, 4}
 
 
 def test_a_refresh_never_gets_the_number_of_one_that_was_purged(store: Store) -> None:

@@ -68,7 +68,7 @@ from airflow_oauth_guard.errors import (
     UnprovenTransitionError,
 )
 from airflow_oauth_guard.grants.flow import HttpRequest
-from airflow_oauth_guard.hooks import base, refreshing, second_place
+from airflow_oauth_guard.hooks import base, refreshing, renewing, second_place
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.investigation import Patience, look, settle
 from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
@@ -288,7 +288,7 @@ def _as_async(function: Callable[..., T], **_how: Any) -> Callable[..., Coroutin
     return lambda *args, **kwargs: in_place(function, *args, **kwargs)
 
 
-WAITING = (asyncio, refreshing, second_place)
+WAITING = (asyncio, refreshing, renewing, second_place)
 """Modules whose names for waiting are replaced; the others call them by asyncio's."""
 
 

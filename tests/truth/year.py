@@ -58,7 +58,7 @@ from airflow_oauth_guard.domain.investigation import (
 from airflow_oauth_guard.domain.schedule import Life
 from airflow_oauth_guard.domain.status import Status, require_carries, rule_for
 from airflow_oauth_guard.grants.flow import HttpRequest, IssuedTokens
-from airflow_oauth_guard.hooks import base, declared, investigation, refreshing
+from airflow_oauth_guard.hooks import base, declared, investigation, refreshing, renewing
 from airflow_oauth_guard.hooks.investigation import Patience, look, proves_death, settle
 from airflow_oauth_guard.hooks.refreshing import Refresh, Refreshed
 from airflow_oauth_guard.store.clients import BASELINE_AFTER, NAMED
@@ -654,7 +654,9 @@ def hooks_in_memory(now: Callable[[], datetime]) -> Iterator[None]:
     catalog = QuickCatalog()
     replaced: list[tuple[Any, Mapping[str, Any]]] = [
         (refreshing, {"utcnow": now, "to_thread": _inline, "sleep": _nothing, "to_its_end": _at_once}),
-        (refreshing, {"second_place": nowhere, "duration": lambda name: DEADLINE}),
+        (refreshing, {"second_place": nowhere}),
+        (renewing, {"utcnow": now, "to_thread": _inline, "to_its_end": _at_once}),
+        (renewing, {"second_place": nowhere, "duration": lambda name: DEADLINE}),
         (investigation, {"utcnow": now, "asyncio": threadless, "configured_brake": lambda: BRAKE}),
         (base, {"utcnow": now, "asyncio": threadless}),
         # Nothing is written down here, so nothing has to be redacted.

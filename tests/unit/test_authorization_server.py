@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import requests
@@ -819,3 +821,235 @@ def test_a_github_apps_jwt_buys_a_token_of_its_own_installation(server: Authoriz
     assert buys("7", exp=now + 3600).status_code == 401, "GitHub takes ten minutes at the most"
     assert buys("7", iat=now + 3600).status_code == 401
     assert buys("7", key=RSAKey.generate_key(2048)).status_code == 401
+
+
+# --- What people approve
+
+BACK = "https://airflow.example/oauth-guard/callback"
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+APPROVED = ("refresh_token", "authorization_code", DEVICE_CODE)
+VERIFIER = "planted-verifier-0123456789-0123456789-0123456789"
+
+
+def s256(verifier: str = VERIFIER) -> dict[str, str]:
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return {
+        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    }
+
+
+def asking(server: AuthorizationServer, name: str, **changes: str | None) -> str:
+    """The address a client would send a person to; None leaves a parameter out."""
+    asked = {"response_type": "code", "client_id": name, "redirect_uri": BACK, "state": "st", **s256(), **changes}
+    return f"{server.authorization_url}?{urlencode({key: text for key, text in asked.items() if text is not None})}"
+
+
+def brought(location: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(location).query))
+
+
+def exchange_code(server: AuthorizationServer, name: str, code: str, **changes: str | None) -> requests.Response:
+    asked = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": VERIFIER}
+    form = {key: text for key, text in {**asked, **changes}.items() if text is not None}
+    return HTTP.post(server.token_url, data=form, auth=(name, SECRET), timeout=5)
+
+
+@pytest.fixture
+def approved(server: AuthorizationServer, name: str) -> Callable[..., str]:
+    """A code that a person has just approved, for a client with these settings."""
+
+    def approve(user: str = "ada", *, url: dict[str, str | None] | None = None, **settings: Any) -> str:
+        server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK], **settings)
+        return brought(server.approve(asking(server, name, **(url or {})), user))["code"]
+
+    return approve
+
+
+@pytest.mark.rfc("6749", "4.1")
+def test_a_person_is_shown_who_asks_for_what_and_is_sent_back_with_a_code(
+    server: AuthorizationServer, name: str
+) -> None:
+    server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK], scope="read write", secret_prefix="acme-")
+    url = asking(server, name, scope="read")
+    page = HTTP.get(url, timeout=5)
+    assert page.status_code == 200
+    assert all(shown in page.text for shown in (name, "<code>read</code>", BACK, ">Approve<", ">Deny<"))
+    location = server.approve(url, "grace")
+    assert location.startswith(f"{BACK}?")
+    assert brought(location).keys() == {"code", "state", "iss"}
+    assert (brought(location)["state"], brought(location)["iss"]) == ("st", server.url)
+    answer = exchange_code(server, name, brought(location)["code"])
+    body = answer.json()
+    assert (answer.status_code, body["scope"]) == (200, "read")
+    assert body["access_token"].startswith("acme-at-")
+    assert probe(server, body["access_token"]).json()["id"] == "grace"
+    assert refresh(server, name, body["refresh_token"]).ok
+
+
+@pytest.mark.rfc("6749", "4.1.2.1")
+def test_a_person_who_denies_is_sent_back_with_an_error(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK])
+    back = brought(server.approve(asking(server, name), deny=True))
+    assert (back["error"], back["state"], back["iss"]) == ("access_denied", "st", server.url)
+    assert "code" not in back
+
+
+@pytest.mark.rfc("6749", "4.1.2.1")
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"redirect_uri": "https://evil.example"}, 400), ({"redirect_uri": None}, 400), ({"client_id": "nobody"}, 401)],
+)
+def test_nobody_is_sent_to_an_address_that_is_not_registered(
+    server: AuthorizationServer, name: str, changes: dict[str, str | None], status: int
+) -> None:
+    server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK])
+    for answer in (
+        HTTP.get(asking(server, name, **changes), timeout=5, allow_redirects=False),
+        HTTP.post(asking(server, name, **changes), data={"decision": "approve"}, timeout=5, allow_redirects=False),
+    ):
+        assert (answer.status_code in (400, status), "Location" in answer.headers) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"scope": "everything"}, "invalid_scope"),
+        ({"code_challenge": None, "code_challenge_method": None}, "invalid_request"),
+        ({"code_challenge_method": None}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+    ],
+)
+def test_a_request_that_cannot_be_granted_goes_back_at_once(
+    server: AuthorizationServer, name: str, changes: dict[str, str | None], error: str
+) -> None:
+    server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK], require_pkce=True)
+    answer = HTTP.get(asking(server, name, **changes), timeout=5, allow_redirects=False)
+    back = brought(answer.headers["Location"])
+    assert (answer.status_code, back["error"], back["iss"]) == (302, error, server.url)
+
+
+def test_a_client_without_the_grant_gets_no_code(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, redirect_uris=[BACK])
+    assert brought(server.approve(asking(server, name)))["error"] == "unauthorized_client"
+    assert exchange_code(server, name, "code").json()["error"] == "unsupported_grant_type"
+
+
+@pytest.mark.rfc("6749", "4.1.3")
+@pytest.mark.parametrize(
+    "changes",
+    [{"code": "made-up"}, {"redirect_uri": "https://airflow.example"}, {"code_verifier": VERIFIER[::-1]}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_code_is_good_for_its_own_flow_only(
+    server: AuthorizationServer, name: str, approved: Callable[..., str], changes: dict[str, str]
+) -> None:
+    code = approved()
+    answer = exchange_code(server, name, **{"code": code, **changes})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+
+
+@pytest.mark.rfc("7636", "4.6")
+def test_a_verifier_is_asked_for_where_there_was_a_challenge_and_nowhere_else(
+    server: AuthorizationServer, name: str, approved: Callable[..., str]
+) -> None:
+    assert exchange_code(server, name, approved(), code_verifier=None).json()["error"] == "invalid_request"
+    unchallenged: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None}
+    assert exchange_code(server, name, approved(url=unchallenged)).json()["error"] == "invalid_request"
+    assert exchange_code(server, name, approved(url=unchallenged), code_verifier=None).ok
+
+
+@pytest.mark.rfc("6749", "4.1.2")
+def test_a_code_that_comes_again_ends_what_the_first_one_brought(
+    server: AuthorizationServer, name: str, approved: Callable[..., str]
+) -> None:
+    code = approved()
+    body = exchange_code(server, name, code).json()
+    assert server.truth(name).grant_live
+    assert exchange_code(server, name, code).json()["error"] == "invalid_grant"
+    truth = server.truth(name)
+    assert (truth.grant_live, truth.access_token_live) == (False, False)
+    assert probe(server, body["access_token"]).status_code == 401
+
+
+def test_a_code_lives_for_a_minute(server: AuthorizationServer, name: str, approved: Callable[..., str]) -> None:
+    code = approved()
+    server.advance(timedelta(seconds=61))
+    assert exchange_code(server, name, code).json()["error"] == "invalid_grant"
+
+
+def test_another_clients_code_is_worth_nothing(
+    server: AuthorizationServer, name: str, approved: Callable[..., str]
+) -> None:
+    code = approved()
+    server.add_client(f"{name}-other", grant_types=APPROVED, redirect_uris=[BACK])
+    assert exchange_code(server, f"{name}-other", code).json()["error"] == "invalid_grant"
+    assert exchange_code(server, name, code).ok
+
+
+def test_the_authorization_page_can_fail_too(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name, grant_types=APPROVED, redirect_uris=[BACK])
+    server.fault("status", path="/oauth/authorize", times=1)
+    assert HTTP.get(asking(server, name), timeout=5).status_code == 503
+    assert HTTP.get(asking(server, name), timeout=5).status_code == 200
+
+
+def begun(server: AuthorizationServer, name: str, **settings: Any) -> dict[str, Any]:
+    """A device's invitation."""
+    server.add_client(name, **{"grant_types": APPROVED, **settings})
+    answer = HTTP.post(server.device_authorization_url, auth=(name, SECRET), timeout=5)
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def poll(server: AuthorizationServer, name: str, device_code: str) -> requests.Response:
+    form = {"grant_type": DEVICE_CODE, "device_code": device_code}
+    return HTTP.post(server.token_url, data=form, auth=(name, SECRET), timeout=5)
+
+
+@pytest.mark.rfc("8628", "3.4")
+def test_a_device_gets_its_tokens_once_a_person_has_approved(server: AuthorizationServer, name: str) -> None:
+    invited = begun(server, name, secret_prefix="acme-", device_interval=timedelta(seconds=2))
+    assert (invited["interval"], invited["expires_in"]) == (2, 600)
+    assert invited["device_code"].startswith("acme-device-")
+    page = HTTP.get(invited["verification_uri_complete"], timeout=5)
+    assert (page.status_code, name in page.text, invited["user_code"] in page.text) == (200, True, True)
+    assert poll(server, name, invited["device_code"]).json()["error"] == "authorization_pending"
+    server.approve_device(invited["user_code"].lower(), "grace")
+    body = poll(server, name, invited["device_code"]).json()
+    assert probe(server, body["access_token"]).json()["id"] == "grace"
+    assert refresh(server, name, body["refresh_token"]).ok
+    assert poll(server, name, invited["device_code"]).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.rfc("8628", "3.5")
+def test_a_device_that_asks_too_often_has_to_wait_longer(server: AuthorizationServer, name: str) -> None:
+    device = begun(server, name, device_interval=timedelta(seconds=60))["device_code"]
+    errors = []
+    for seconds in (0, 30, 62, 72):
+        server.advance(timedelta(seconds=seconds))
+        errors.append(poll(server, name, device).json()["error"])
+    # It waits for 60 seconds, after the first haste for 65, after the second for 70.
+    assert errors == ["authorization_pending", "slow_down", "slow_down", "authorization_pending"]
+
+
+def test_a_device_waits_for_ten_minutes(server: AuthorizationServer, name: str) -> None:
+    invited = begun(server, name)
+    server.advance(timedelta(minutes=11))
+    assert poll(server, name, invited["device_code"]).json()["error"] == "expired_token"
+    with pytest.raises(AdminError, match="404"):
+        server.approve_device(invited["user_code"])
+
+
+def test_a_person_may_deny_a_device(server: AuthorizationServer, name: str) -> None:
+    invited = begun(server, name)
+    server.approve_device(invited["user_code"], deny=True)
+    assert poll(server, name, invited["device_code"]).json()["error"] == "access_denied"
+
+
+def test_only_a_client_with_the_grant_may_begin_with_a_device(server: AuthorizationServer, name: str) -> None:
+    server.add_client(name)
+    answer = HTTP.post(server.device_authorization_url, auth=(name, SECRET), timeout=5)
+    assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
+    assert HTTP.post(server.device_authorization_url, auth=(name, "wrong"), timeout=5).status_code == 401

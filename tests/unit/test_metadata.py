@@ -206,7 +206,7 @@ def test_choices_and_defaults_are_those_the_settings_have(conn_type):
 #: What a provider's preset may say as well: a default of the form's would be the connection's own word against it.
 SAID_BY_PRESETS = {
     *("client_auth", "body_format", "algorithm", "audience", "scopes", "rotation", "rotation_grace", "probe_url"),
-    *("probe_method", "product"),
+    *("probe_method", "product", "authorization_url"),
 }
 
 

@@ -3,7 +3,9 @@
 Fill a SQLite store with the code of that release, in every state there is, under the key of ``making.KEY``; for one that
 is not the first, by upgrading the dump before it. Then::
 
-    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.2.0.sql
+    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.4.0.sql
+
+Before that, write what JSON says as ``\\u00dc`` as the character itself: a backslash is not read alike everywhere.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ TABLES = (
     "investigations",
     "incidents",
     "sources",
+    "watch",
     "heartbeats",
 )
 """In an order in which no row comes before what it refers to; those of the newest release that has a dump."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_oauth_guard.catalog.preset import FINDINGS, read_preset
+from airflow_oauth_guard.catalog.preset import FINDINGS, AuthorizationFacts, read_preset
 from airflow_oauth_guard.domain.answers import Said
 from airflow_oauth_guard.domain.evidence import Finding
 from airflow_oauth_guard.errors import CatalogError, ConfigurationError
@@ -65,7 +65,17 @@ COMPLETE: dict[str, Any] = {
             {"says": "api key", "status": 403, "finding": "client_misconfigured", "meaning": "the key", "source": PAGE}
         ],
     },
-    "endpoints": {"authorization": {"url": "https://{shop}.acme.example/authorize", "source": PAGE}},
+    "endpoints": {
+        "authorization": {
+            "url": "https://{shop}.acme.example/authorize",
+            "parameters": {"access_type": "offline", "login_hint": "{username}", "region": "{region}"},
+            "scope_separator": ",",
+            "pkce": False,
+            "code_url": "https://{shop}.acme.example/code",
+            "source": PAGE,
+            "sources": {"pkce": OTHER_PAGE},
+        },
+    },
 }
 NOTHING = object()
 
@@ -108,6 +118,16 @@ def test_everything_a_file_can_say_is_read():
     assert preset.probe_errors[0].matches(Said(words="Your API KEY is wrong"), 403)
     assert not preset.probe_errors[0].matches(Said(words="Your API KEY is wrong"), 401)
     assert preset.endpoints == {"authorization": "https://{shop}.acme.example/authorize"}
+    authorization = preset.authorization
+    assert authorization is not None
+    assert authorization.url == preset.endpoints["authorization"]
+    assert dict(authorization.parameters) == {
+        "access_type": "offline",
+        "login_hint": "{username}",
+        "region": "{region}",
+    }
+    assert (authorization.scope_separator, authorization.pkce) == (",", False)
+    assert authorization.code_url == "https://{shop}.acme.example/code"
 
 
 def test_what_a_file_does_not_say_is_as_the_protocol_has_it():
@@ -120,6 +140,14 @@ def test_what_a_file_does_not_say_is_as_the_protocol_has_it():
     assert grant.answer == TokenAnswer()
     assert preset.probe is None
     assert (preset.refresh_errors, preset.probe_errors) == ((), ())
+    assert preset.authorization is None
+
+
+def test_an_authorization_of_which_only_the_address_is_said_is_as_the_protocol_has_it():
+    facts = {"url": "https://acme.example/authorize", "source": PAGE}
+    authorization = read_preset("acme", changed("endpoints.authorization", facts)).authorization
+    assert authorization == AuthorizationFacts("https://acme.example/authorize")
+    assert (authorization.scope_separator, authorization.pkce, authorization.code_url) == (" ", True, "")
 
 
 def test_every_fact_knows_its_own_source_or_that_of_its_section():
@@ -129,10 +157,12 @@ def test_every_fact_knows_its_own_source_or_that_of_its_section():
     assert sources["probe.url"] == PAGE
     assert sources["errors.refresh[0]"] == PAGE
     assert sources["endpoints.authorization.url"] == PAGE
+    assert sources["endpoints.authorization.pkce"] == OTHER_PAGE
     assert "grants.refresh_token.notes" not in sources
 
 
 GRANT, PROBE, RULE = "grants.refresh_token", "probe", "errors.refresh.0"
+APPROVAL = "endpoints.authorization"
 MISTAKES: list[tuple[str, Any, str, str]] = [
     # what is changed, to what, the field that is named, what is said about it
     ("title", NOTHING, "title", "is missing"),
@@ -230,7 +260,19 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("endpoints.authorization", "https://a.example", "endpoints.authorization", "is a str"),
     ("endpoints.authorization", {"source": PAGE}, "endpoints.authorization.url", "is missing"),
     ("endpoints.authorization.url", "ftp://a.example", "endpoints.authorization.url", "is no https address"),
-    ("endpoints.authorization.source", NOTHING, "endpoints.authorization.sources.url", "the https address of the page"),
+    (f"{APPROVAL}.source", NOTHING, f"{APPROVAL}.sources.", "the https address of the page"),
+    (f"{APPROVAL}.urls", "https://a.example", f"{APPROVAL}.urls", "is unknown; the fields are"),
+    (f"{APPROVAL}.url", "https://{nobody}.example", f"{APPROVAL}.url", "uses {nobody}"),
+    (f"{APPROVAL}.parameters", ["offline"], f"{APPROVAL}.parameters", "is a list"),
+    (f"{APPROVAL}.parameters", {"a": "{nobody}"}, f"{APPROVAL}.parameters.a", "uses {nobody}"),
+    (f"{APPROVAL}.parameters", {"a": "{client_secret}"}, f"{APPROVAL}.parameters.a", "uses {client_secret}"),
+    (f"{APPROVAL}.parameters", {"a": "{password}"}, f"{APPROVAL}.parameters.a", "uses {password}"),
+    (f"{APPROVAL}.parameters", {"state": "x"}, f"{APPROVAL}.parameters.state", "cannot be set"),
+    (f"{APPROVAL}.parameters", {"redirect_uri": "x"}, f"{APPROVAL}.parameters.redirect_uri", "cannot be set"),
+    (f"{APPROVAL}.pkce", "no", f"{APPROVAL}.pkce", "write true or false"),
+    (f"{APPROVAL}.code_url", "http://acme.example", f"{APPROVAL}.code_url", "is no https address"),
+    (f"{APPROVAL}.code_url", "https://{nobody}.example", f"{APPROVAL}.code_url", "uses {nobody}"),
+    ("endpoints.revocation", {"url": "https://a.example", "pkce": False}, "endpoints.revocation.pkce", "is unknown"),
 ]
 
 

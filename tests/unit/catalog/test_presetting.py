@@ -216,3 +216,53 @@ def test_a_login_is_taken_over_as_it_stands():
     assert fields["body_format"] == "json"
     assert facts.body == '{"user": "{username}", "pass": "{password}"}'
     assert fields["token_url"] == "https://north.acme.example/login"
+
+
+# -- a person's approval ------------------------------------------------------------------------------------------------
+
+
+def test_where_and_how_a_person_approves_is_what_the_preset_says():
+    facts = filled_in()[1]
+    assert facts.authorization_url == "https://north.acme.example/authorize"
+    # What is the connection's own is filled in when the person is sent there.
+    assert dict(facts.authorization_parameters) == {
+        "access_type": "offline",
+        "login_hint": "{username}",
+        "region": "us",
+    }
+    assert (facts.scope_separator, facts.pkce) == (",", False)
+    assert facts.code_url == "https://north.acme.example/code"
+
+
+def test_without_a_word_about_it_nothing_is_known_and_the_protocol_holds():
+    facts = filled_in(preset=read_preset("acme", changed("endpoints", {})))[1]
+    assert (facts.authorization_url, facts.code_url, facts.scope_separator, facts.pkce) == ("", "", " ", True)
+
+
+@pytest.mark.parametrize("name", ["url", "code_url"])
+def test_an_address_whose_param_nobody_has_named_is_none(name):
+    """No class needs this param for a refresh, so a connection may leave it open; half an address leads nowhere."""
+    document = changed(f"endpoints.authorization.{name}", "https://{portal}.acme.example/x")
+    document["params"] = {**document["params"], "portal": {"meaning": "The portal", "example": "acme"}}
+    preset = read_preset("acme", document)
+    assert filled_in(preset=preset)[1].authorization_url == ""
+    named = filled_in({"provider_params": f"{PARAMS}, portal=west"}, preset=preset)[1]
+    assert "https://west.acme.example/x" in (named.authorization_url, named.code_url)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fact"),
+    [("introspection", "introspection_url"), ("device_authorization", "device_authorization_url")],
+)
+def test_the_same_holds_for_the_other_addresses(endpoint, fact):
+    document = changed("endpoints", {endpoint: {"url": "https://{portal}.acme.example/x", "source": PAGE}})
+    document["params"] = {**document["params"], "portal": {"meaning": "The portal", "example": "acme"}}
+    preset = read_preset("acme", document)
+    assert getattr(filled_in(preset=preset)[1], fact) == ""
+    named = filled_in({"provider_params": f"{PARAMS}, portal=west"}, preset=preset)[1]
+    assert getattr(named, fact) == "https://west.acme.example/x"
+
+
+def test_no_code_goes_to_another_address_than_where_the_connection_gets_its_tokens():
+    assert filled_in({"token_url": "https://own.example/token"})[1].code_url == ""
+    assert filled_in({"token_url": "https://north.acme.example/token"})[1].code_url != ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from airflow_oauth_guard.catalog.presetting import PARAMS, with_preset
 from airflow_oauth_guard.domain.answers import read_body, said
 from airflow_oauth_guard.domain.evidence import Finding
 from airflow_oauth_guard.domain.vocabulary import ErrorRule
+from airflow_oauth_guard.grants.authorization_code import authorization_url, challenge, code_request
 from airflow_oauth_guard.grants.classes import GRANT_CLASSES
 from airflow_oauth_guard.grants.flow import Grant, HttpRequest
 from airflow_oauth_guard.grants.probe import probe_request
@@ -325,8 +327,6 @@ def test_a_probe_could_be_sent_and_carries_the_token(name, connection_class):
 
 
 def parameters_of_query(request: HttpRequest) -> list[tuple[str, str]]:
-    from urllib.parse import parse_qsl
-
     return parse_qsl(urlsplit(request.url).query, keep_blank_values=True)
 
 
@@ -361,3 +361,39 @@ def test_the_providers_that_a_class_belongs_to_are_in_the_catalog_and_have_that_
         for fields in ({}, {"product": "threads"}, {"product": "instagram"}):
             own = grant_class.own_provider(fields)
             assert not own or connection_class in CATALOG.get(own).grants
+
+
+# -- a person's approval ----------------------------------------------------------------------------------------------
+
+APPROVABLE = [
+    (name, connection_class)
+    for name, connection_class in grants_of(NAMES)
+    if GRANT_CLASSES[connection_class].connects and "authorization" in (raw(name).get("endpoints") or {})
+]
+
+
+def test_most_providers_know_where_a_person_approves():
+    able = [name for name, connection_class in grants_of(NAMES) if GRANT_CLASSES[connection_class].connects]
+    assert len(APPROVABLE) > 0.8 * len(able)
+
+
+@pytest.mark.parametrize(("name", "connection_class"), APPROVABLE)
+def test_a_person_can_be_sent_to_the_provider_and_their_code_exchanged(name, connection_class):
+    settings = grant_of(name, connection_class).settings
+    url = authorization_url(replace(settings, scopes=("read", "write")), BACK, "the-state", VERIFIER)
+    parts = urlsplit(url)
+    assert (parts.scheme, PLACE.search(url), "s3cret" in url) == ("https", None, False)
+    assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?", parts.netloc.lower()), parts.netloc
+    sent = parse_qsl(parts.query, keep_blank_values=True)
+    assert len(sent) == len(dict(sent)), "a parameter is sent twice"
+    assert {"the-state", BACK, "code"} <= {value for _, value in sent}
+    request = code_request(settings, "cd-s3cret-value", BACK, VERIFIER, NOW)
+    check(request, query_is_secret=request.shape.body_format == "query")
+    everything = [text for _, text in parameters_of(request)]
+    assert "cd-s3cret-value" in everything
+    assert (VERIFIER in everything) == settings.facts.pkce == (challenge(VERIFIER) in dict(sent).values())
+    assert {"cd-s3cret-value"} <= set(request.secrets)
+
+
+BACK = "https://airflow.example/oauth-guard/callback"
+VERIFIER = "vf-s3cret-0123456789-0123456789-0123456789-0123456789"

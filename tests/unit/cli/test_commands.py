@@ -4,7 +4,10 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,9 @@ from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.metadata import connection_types
 from airflow_oauth_guard.store.upkeep import Rotation
 from tests.airflow_parts import (
+    CALLBACK,
     PLANTED,
+    Guarded,
     enrolled,
     expire,
     incident_about,
@@ -329,7 +334,7 @@ def test_a_purge_says_what_went_and_a_dry_run_what_would(store, capsys):
         store.sources.beat("contacts", 1, utcnow() - timedelta(days=days), Observer())
     # Of a source that is watched the newest would stay, for its lessons.
     store.sources.forget("contacts")
-    nothing = ["investigations: 0", "evidence: 0", "intents: 0", "heartbeats: 3"]
+    nothing = ["investigations: 0", "evidence: 0", "intents: 0", "authorizations: 0", "heartbeats: 3"]
     assert purge(capsys, dry_run=True) == [f"{line} would go" for line in nothing]
     assert len(rows(store, "oauth_guard_heartbeats")) == 3
     assert purge(capsys) == [f"{line} deleted" for line in nothing]
@@ -370,6 +375,55 @@ def test_the_tokens_before_are_brought_back_and_again_undone(store, tmp_path, ca
     with pytest.raises(SystemExit):
         commands.revert(argparse.Namespace(conn_id="nobody"))
     assert "`nobody`" in capsys.readouterr().err
+
+
+# -- connect ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def device(connect) -> Guarded:
+    params = connect.preset("approver")
+    return connect(redirect_uri=CALLBACK, provider="approver", provider_params=params)
+
+
+def test_a_person_is_told_where_to_enter_what_and_is_connected(device, store, server, capsys):
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(commands.connect, argparse.Namespace(conn_id=device.conn_id))
+        said = ""
+        while "Waiting for" not in said and not running.done():
+            said += capsys.readouterr().out
+            time.sleep(0.02)
+        told = re.fullmatch(
+            r"Open (\S+) and enter the code ([A-Z]{4}-[A-Z]{4})\nWaiting for .+ at the most \.\.\.\n", said
+        )
+        assert told is not None
+        assert told[1] == f"{server.url}/device?user_code={told[2]}"
+        server.approve_device(told[2])
+        running.result(timeout=30)
+    assert capsys.readouterr().out == f"{device.conn_id}: generation 2, active\n"
+    seen = store.credentials.status_evidence(device.credential(store))
+    assert seen is None, "it was active all along"
+    assert str(store.credentials.latest_evidence(device.credential(store)).observer) == "airflow oauth-guard connect"
+
+
+def test_who_denies_gets_one_line_and_the_exit_code_says_so(device, store, server, capsys, monkeypatch):
+    monkeypatch.setattr(
+        commands,
+        "print",
+        lambda text, **_: server.approve_device(text[-9:], deny=True) if "code" in text else None,
+        raising=False,
+    )
+    with pytest.raises(SystemExit):
+        commands.connect(argparse.Namespace(conn_id=device.conn_id))
+    assert "is not connected: HTTP 400: the provider says `access_denied`" in capsys.readouterr().err
+    assert device.credential(store).generation == 1
+
+
+def test_what_cannot_be_connected_like_this_says_what_can_be_done(connect, store, capsys):
+    guarded = connect()
+    with pytest.raises(SystemExit):
+        commands.connect(argparse.Namespace(conn_id=guarded.conn_id))
+    assert "connect it from the OAuth Guard page" in capsys.readouterr().err
 
 
 def test_airflow_finds_the_commands_and_what_they_call():

@@ -147,7 +147,10 @@ def test_every_source_is_listed_with_what_is_known_of_it(run, store):
         "muted_by": None,
         "mute_reason": None,
         "adopted": False,
+        "pings": False,
+        "registered_at": "2026-02-28T12:00:00Z",
         "credential": None,
+        "dag_id": None,
     }
 
 

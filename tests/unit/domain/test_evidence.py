@@ -57,7 +57,7 @@ def test_evidence_becomes_a_flat_row_that_keeps_everything():
             skew=-90 * SECOND,
             rests_on=(3, 5),
             retry_after=2 * MINUTE,
-            observer=Observer("dag", "run", "task", 4, 2),
+            observer=Observer("dag", "run", "task", 4, 2, "ada"),
             investigation_id=9,
         )
     )
@@ -68,10 +68,8 @@ def test_evidence_becomes_a_flat_row_that_keeps_everything():
     assert json.loads(row["headers"]) == {"date": "today"}
     assert json.loads(row["rests_on"]) == [3, 5]
     assert (row["skew_seconds"], row["retry_after_seconds"]) == (-90.0, 120.0)
-    assert (row["dag_id"], row["run_id"], row["task_id"], row["map_index"], row["try_number"]) == (
-        *("dag", "run", "task"),
-        *(4, 2),
-    )
+    who = [row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number", "person")]
+    assert who == ["dag", "run", "task", 4, 2, "ada"]
     assert row["investigation_id"] == 9
     assert all(value is None or isinstance(value, (str, int, float, type(NOW))) for value in row.values())
 
@@ -99,3 +97,9 @@ def test_an_observer_outside_airflow_is_named_too():
     assert str(Observer()) == "outside Airflow"
     assert str(Observer(task_id="import")) == "import"
     assert str(Observer("dag", "run", "task")) == "dag · run · task"
+
+
+def test_a_person_is_named_with_where_they_asked():
+    assert str(Observer(task_id="OAuth Guard page", person="ada")) == "ada (OAuth Guard page)"
+    assert str(Observer("dag", "run", "task", person="ada")) == "ada (dag · run · task)"
+    assert str(Observer(task_id="OAuth Guard page", person="")) == "OAuth Guard page"

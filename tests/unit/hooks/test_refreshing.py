@@ -26,7 +26,7 @@ from airflow_oauth_guard.errors import (
 )
 from airflow_oauth_guard.grants.flow import IssuedTokens
 from airflow_oauth_guard.grants.refresh_token import RefreshTokenGrant
-from airflow_oauth_guard.hooks import base, refreshing, second_place
+from airflow_oauth_guard.hooks import base, refreshing, renewing, second_place
 from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.store.tables import credentials
 from tests.airflow_parts import (
@@ -53,7 +53,7 @@ ROTATING = {"rotation": True, "reuse_detection": True}
 def impatient(monkeypatch):
     """A loser gives up after half a second."""
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__REQUEST_DEADLINE_SECONDS", "0.4")
-    monkeypatch.setattr(refreshing, "WAIT_OVER_DEADLINE", timedelta(seconds=0.1))
+    monkeypatch.setattr(renewing, "WAIT_OVER_DEADLINE", timedelta(seconds=0.1))
 
 
 @pytest.fixture

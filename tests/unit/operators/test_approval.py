@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferr
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
-from airflow_oauth_guard.hooks.context import LABEL
+from airflow_oauth_guard.hooks.context import LABEL, observer
 from airflow_oauth_guard.operators.approval import BY_POLICY, EXPIRE, KEEP, ExpireApprovalOperator
 from tests.airflow_parts import Recorder, asked, concluded, enrolled, proven_dead, renew, task_context
 
@@ -63,6 +63,15 @@ def test_a_person_is_asked_and_told_what_it_rests_on(store, questions):
     assert "crm-refresh-1" not in f"{shown}"
     assert (shown["options"], shown["defaults"]) == ([EXPIRE, KEEP], [KEEP])
     assert store.investigation(question).asked_at is not None
+
+
+def test_the_question_says_where_its_request_waits(store, questions):
+    question, context = proven_dead(store), task_context("approve", run_id="manual__7", map_index=3)
+    with pytest.raises(WAITS):
+        approval(question).execute(context)
+    asked_in = store.investigation(question).asked_in
+    assert asked_in == observer(context)
+    assert (asked_in.run_id, asked_in.task_id, asked_in.map_index) == ("manual__7", "approve", 3)
 
 
 def test_the_alert_goes_out_before_the_wait(store, questions):

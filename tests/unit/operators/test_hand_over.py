@@ -89,7 +89,7 @@ def test_at_most_so_many_go_at_once(store, monkeypatch):
 
 def test_a_question_whose_run_is_gone_is_handed_over_again_once_nobody_can_answer_any_more(store, monkeypatch):
     question = proven_dead(store)
-    store.investigations.asked(question, utcnow())
+    store.investigations.asked(question, Observer(), utcnow())
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__APPROVAL_SECONDS", "3600")
     nothing_to_hand_over()
     with time_machine.travel(utcnow() + timedelta(hours=1, minutes=41), tick=False):

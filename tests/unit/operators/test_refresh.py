@@ -16,7 +16,7 @@ from airflow_oauth_guard.domain.answers import NoAnswer
 from airflow_oauth_guard.domain.incidents import IncidentKind
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import LeaseLostError, StoreUnavailableError
-from airflow_oauth_guard.hooks import base, refreshing
+from airflow_oauth_guard.hooks import base, renewing
 from airflow_oauth_guard.hooks.base import OAuthGuardHook
 from airflow_oauth_guard.hooks.context import LABEL
 from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
@@ -114,7 +114,7 @@ def test_what_waits_is_held_and_what_is_fresh_is_left_alone(connect, store):
 
 def test_what_another_process_still_refreshes_is_waited_for_without_a_worker(connect, store, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__REQUEST_DEADLINE_SECONDS", "0.2")
-    monkeypatch.setattr(refreshing, "WAIT_OVER_DEADLINE", timedelta())
+    monkeypatch.setattr(renewing, "WAIT_OVER_DEADLINE", timedelta())
     held, free = connect(suffix="_held"), connect(suffix="_free")
     held.enrolled(store)
     lease = store.credentials.lease(held.conn_id, "another process", timedelta(minutes=2), utcnow())

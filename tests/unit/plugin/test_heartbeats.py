@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import entry_points
 from urllib.parse import quote
@@ -23,59 +21,21 @@ from tests.unit.test_import import comes_along
 with warnings.catch_warnings():
     # What Airflow's API server imports warns about itself.
     warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
+    from airflow_oauth_guard.plugin import heartbeats
 
-    from airflow_oauth_guard.plugin import app as plugin_app
+LARGEST_BODY = heartbeats.LARGEST_BODY
 
-LARGEST_BODY = plugin_app.LARGEST_BODY
+pytestmark = pytest.mark.airflow
 
-# What Airflow's own application warns about itself while it is put together is not ours to mend.
-pytestmark = [pytest.mark.airflow, pytest.mark.filterwarnings("ignore")]
-
-USERS = {"anna": "admin", "otto": "op", "uwe": "user", "vera": "viewer"}
 NOON = "2026-03-01T12:00:00+00:00"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[TestClient]:
-    """Airflow's own application with our plugin in it, and users of each role."""
-    from airflow.api_fastapi import app as airflow_app
-    from airflow.utils.db import initdb
-
-    passwords = tmp_path_factory.mktemp("users") / "passwords.json"
-    passwords.write_text(json.dumps({name: f"password of {name}" for name in USERS}))
-    settings = {
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of this test alone, long enough for an HMAC of 512 bits.....",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        initdb()
-        airflow_app.purge_cached_app()
-        yield TestClient(airflow_app.create_app(apps="core"))
-        airflow_app.purge_cached_app()
-
-
-@pytest.fixture(scope="module")
-def tokens(server) -> dict[str, str]:
-    """What each user gets for their password."""
-    given = {}
-    for name in USERS:
-        answer = server.post("/auth/token", json={"username": name, "password": f"password of {name}"})
-        assert answer.status_code == 201, answer.text
-        given[name] = answer.json()["access_token"]
-    return given
-
-
 @pytest.fixture
-def send(server, tokens, store):
+def send(airflow, tokens, store):
     def post(source="crm_contacts", body=None, *, user="otto", raw=None, **headers):
         given = {"Authorization": f"Bearer {tokens[user]}"} if user else {}
         content = {"content": raw} if raw is not None else {} if body is None else {"json": body}
-        return server.post(f"/oauth-guard/heartbeats/{source}", headers={**given, **headers}, **content)
+        return airflow.post(f"/oauth-guard/heartbeats/{source}", headers={**given, **headers}, **content)
 
     return post
 
@@ -124,13 +84,8 @@ def test_access_is_asked_for_before_anything_is_read(send):
     assert send(user="vera", raw=b"no json").status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/redoc", "/heartbeat"])
-def test_there_is_nothing_else_for_anybody_to_see(server, path):
-    assert server.get(f"/oauth-guard{path}").status_code == 404
-
-
-def test_a_heartbeat_is_not_sent_by_following_a_link(server, tokens):
-    answer = server.get("/oauth-guard/heartbeats/crm", headers={"Authorization": f"Bearer {tokens['anna']}"})
+def test_a_heartbeat_is_not_sent_by_following_a_link(airflow, tokens):
+    answer = airflow.get("/oauth-guard/heartbeats/crm", headers={"Authorization": f"Bearer {tokens['anna']}"})
     assert answer.status_code == 405
 
 
@@ -241,7 +196,7 @@ def test_a_huge_body_is_refused_before_all_of_it_is_there(send, store):
 
 def test_a_secret_in_a_body_that_is_wrong_is_not_repeated():
     with pytest.raises(ConfigurationError, match="rows") as raised:
-        plugin_app.read_spoken(b'{"rows": "planted-secret"}')
+        heartbeats.read_spoken(b'{"rows": "planted-secret"}')
     assert "planted" not in str(raised.value)
 
 
@@ -249,7 +204,7 @@ def test_a_store_that_is_gone_is_not_the_jobs_mistake(send, monkeypatch):
     def gone():
         raise StoreUnavailableError("The store's database cannot be reached")
 
-    monkeypatch.setattr(plugin_app, "get_store", gone)
+    monkeypatch.setattr(heartbeats, "get_store", gone)
     answer = send(body={"rows": 1})
     assert (answer.status_code, answer.json()["detail"]) == (503, "The store's database cannot be reached")
 
@@ -262,8 +217,8 @@ def test_airflow_finds_the_plugin_by_its_entry_point():
     assert found.load() is OAuthGuardPlugin
 
 
-def test_airflow_lists_the_plugin(server, tokens):
-    answer = server.get("/api/v2/plugins", headers={"Authorization": f"Bearer {tokens['anna']}"})
+def test_airflow_lists_the_plugin(airflow, tokens):
+    answer = airflow.get("/api/v2/plugins", headers={"Authorization": f"Bearer {tokens['anna']}"})
     [ours] = [plugin for plugin in answer.json()["plugins"] if plugin["name"] == "oauth_guard"]
     assert [app["url_prefix"] for app in ours["fastapi_apps"]] == [PREFIX]
 
