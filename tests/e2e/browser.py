@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, Request
 
 CHROMIUM = Path(os.environ.get("OAUTH_GUARD_TEST_CHROMIUM") or "/usr/bin/chromium")
 FLAGS = (
@@ -31,6 +31,8 @@ PATIENCE_MS = 30_000
 """Airflow's own pages are slow on a machine that is busy."""
 
 OURS = "/oauth-guard"
+NOT_THE_UI = re.compile(r"^(?!.*/static/(assets|i18n)/)")
+"""All but Airflow's own scripts and styles: megabytes that are the same for everybody."""
 
 
 def chromium_or_skip() -> None:
@@ -72,7 +74,9 @@ class Visitor:
             "timezone_id": "UTC",
             **context,
         }
-        self.context: BrowserContext = browser.new_context(record_har_path=har, record_har_content="embed", **given)
+        self.context: BrowserContext = browser.new_context(
+            record_har_path=har, record_har_content="embed", record_har_url_filter=NOT_THE_UI, **given
+        )
         self.context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self.context.new_page()
         self._watch()
@@ -89,9 +93,14 @@ class Visitor:
             if said.type == "error":
                 note(said.text, said.location.get("url", ""))
 
+        def failed(request: Request) -> None:
+            # Whoever leaves a page stops what it still was about to load.
+            if request.failure != "net::ERR_ABORTED":
+                note(f"request: {request.failure}", request.url)
+
         self.context.on("console", hear)
         self.context.on("weberror", lambda error: note(f"script: {error.error}", OURS))
-        self.context.on("requestfailed", lambda request: note(f"request: {request.failure}", request.url))
+        self.context.on("requestfailed", failed)
         self.context.on("response", lambda answer: answer.status < 400 or note(f"answer: {answer.status}", answer.url))
 
     def expects(self, *status: int) -> None:

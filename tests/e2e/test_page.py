@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+import requests
 
 pytest.importorskip("airflow", reason="the page is a part of Airflow")
 pytest.importorskip("playwright", reason="the page is read in a browser")
@@ -103,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def furnish(world: World, fields: dict[str, str]) -> None:
-    """Connections as a person makes them, one cycle of the shipped DAG, and sources with a history."""
+    """Connections as a person makes them, refreshed by a program through the API; and sources with a history."""
     airflow, provider = world.airflow, world.provider
     back_to = [f"{url}/oauth-guard/callback" for url in (airflow.url, world.proxy.url)]
     for conn_id in CREDENTIALS:
@@ -120,10 +121,9 @@ def furnish(world: World, fields: dict[str, str]) -> None:
         how = {"authorization_url": consent_page(provider)} if conn_id in REDIRECTED else {}
         more = fields if conn_id == BY_DEVICE else how
         connection(airflow, conn_id, provider, **seeds(provider.mint(conn_id)), **more)
+        refreshed = airflow.session.post(world.page(f"/api/credentials/{conn_id}/refresh"), json={}, timeout=60)
+        assert refreshed.json()["said"].startswith("Refresh: renewed"), refreshed.text
     variable(airflow, "oauth_guard_connections", json.dumps(CREDENTIALS))
-    airflow.call("PATCH", "/dags/oauth_guard_refresh", is_paused=False)
-    first = wait_for("the first cycle", lambda: airflow.runs("oauth_guard_refresh"), 90)[0]
-    assert airflow.ended("oauth_guard_refresh", first["dag_run_id"], 180) == "success"
     sources(world)
 
 
@@ -234,14 +234,6 @@ def channels(colour: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", colour)[:3]]
 
 
-def test_a_link_to_airflow_leaves_the_frame(world, visitor):
-    frame = in_airflow(visitor, world.airflow.url)
-    frame.get_by_role("link", name="crm_prod").first.click()
-    frame.locator(".timeline summary").first.click()
-    frame.locator(".timeline a[data-top]").first.click()
-    visitor.page.wait_for_url("**/dags/oauth_guard_refresh/runs/*/tasks/**")
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -323,7 +315,7 @@ def test_a_piece_of_evidence_shows_what_was_asked_and_answered(world, visitor):
         "client_secret_basic",
         "HTTP 200",
         '"access_token": "<str>"',
-        "oauth_guard_refresh",
+        "ada (OAuth Guard page)",
     ):
         assert part in said, said
     refreshed.get_by_role("link", name=re.compile("^Evidence")).click()
@@ -401,12 +393,17 @@ def death(world: World, browser: Browser) -> Death:
     frame.get_by_role("link", name="billing_api").first.click()
     frame.get_by_role("button", name="Refresh now").click()
     frame.get_by_text("The next run of oauth_guard_refresh looks into it.").wait_for()
-    world.airflow.run("oauth_guard_refresh", 180)
+    world.airflow.call("PATCH", "/dags/oauth_guard_refresh", is_paused=False)
     credential = world.store.credentials.get("billing_api")
-    wait_for("a person to be asked", world.airflow.questions, 180)
+    wait_for("a person to be asked", world.airflow.questions, 240)
     wait_for("the scheduler to let go of the task that asks", lambda: waits_for_good(world.airflow), 60)
     question = world.store.investigations.open_for(credential)
     assert question is not None
+    as_vic = {"Authorization": f"Bearer {world.airflow.token('vic')}"}
+    answer = requests.post(
+        world.page("/credentials/billing_api/answer"), json={"expire": True}, headers=as_vic, timeout=60
+    )
+    assert answer.status_code == 403, "whoever may only look may not answer"
     frame.get_by_role("link", name="Credentials").click()
     frame.get_by_role("link", name="billing_api").first.click()
     asked: list[str] = []
@@ -448,6 +445,14 @@ def test_a_proven_death_is_approved_on_the_page_and_carried_out_by_the_graph(wor
     said = change.inner_text()
     for part in ("lapsed → expired", "oauth_guard_investigate", "invalid_grant", "HTTP 400", world.provider.token_url):
         assert part in said.replace("\n", " "), said
+
+
+def test_a_link_to_airflow_leaves_the_frame(world, visitor, death):
+    frame = in_airflow(visitor, world.airflow.url)
+    frame.get_by_role("link", name="billing_api").first.click()
+    frame.locator(".timeline .change summary").first.click()
+    frame.get_by_role("link", name="oauth_guard_investigate · investigate.expire").first.click()
+    visitor.page.wait_for_url("**/dags/oauth_guard_investigate/runs/*/tasks/investigate.expire/mapped/0*")
 
 
 # -- reconnecting -----------------------------------------------------------------------------------------------------
@@ -566,7 +571,6 @@ ACTS: dict[str, dict[str, Any]] = {
     "/credentials/billing_api/probe": {},
     "/credentials/billing_api/refresh": {},
     "/credentials/billing_api/revive": {"why": "it works again"},
-    "/credentials/billing_api/answer": {"expire": True},
     "/credentials/billing_api/connect": {},
     "/credentials/billing_api/device": {},
     f"/sources/{SOURCE}/mute": {"hours": 4},

@@ -357,8 +357,12 @@ def test_a_source_that_goes_quiet_is_counted_once_and_stands_in_the_gauge(plain,
     assert received[0] == "oauth_guard.flat_line.late:1|c"
     assert "oauth_guard.sources.late:1|g" in received
     assert "oauth_guard.sources.fine:1|g" in received
+    # Declared anew it is looked at again.
+    store.sources.declare(Source("crm", window=HOUR, urgent=True), utcnow())
     flat_line_pass(store)
-    assert not [line for line in plain.received() if "flat_line" in line], "it is the same incident"
+    received = plain.received()
+    assert "oauth_guard.sources.late:1|g" in received
+    assert not [line for line in received if "flat_line" in line], "it is the same incident"
 
 
 def test_a_quiet_source_that_turns_flat_is_counted_again(plain, store, time_machine_at):
@@ -383,8 +387,12 @@ def test_everything_that_goes_quiet_at_once_is_one(plain, store, time_machine_at
         f"oauth_guard.flat_line.{IncidentKind.EVERYTHING_QUIET.value}:1|c"
     ]
     assert "oauth_guard.sources.unknown:40|g" in received
+    # One that speaks again is looked at, and so is the incident.
+    store.sources.beat("crm_0", 5, utcnow(), replace(WHO, dag_id="load_0", try_number=2))
     flat_line_pass(store)
-    assert not [line for line in plain.received() if "flat_line" in line]
+    received = plain.received()
+    assert "oauth_guard.sources.unknown:39|g" in received
+    assert not [line for line in received if "flat_line" in line]
 
 
 def test_a_detector_that_is_silent_is_counted_by_whoever_notices(plain, store, time_machine_at):

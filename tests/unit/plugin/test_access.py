@@ -332,7 +332,7 @@ def test_a_sentence_on_the_page_is_our_own(otto, stage):
     """A link from elsewhere cannot put words on it."""
     signed = signer("said").dumps("Connected: `generation` 7.")
     assert otto.open(f"/oauth-guard/?said={signed}").message == "Connected: generation 7."
-    for made_up in ("Log in at evil.example", signed[:-1], signer("form").dumps("Log in"), "%00", "a.b.c", "é"):
+    for made_up in ("Log in at evil.example", signed[:-1], signer("form").dumps("Log in"), "a.b.c", "é"):
         assert otto.open(f"/oauth-guard/?said={made_up}").message == ""
     with time_machine.travel(utcnow() - timedelta(hours=1), tick=False):
         old = signer("said").dumps("Connected.")
