@@ -44,9 +44,15 @@ class AsServed:
         """Of the requests so far, as the server's log of requests finds them when they are over."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            scope["path"] = unquote(scope["raw_path"].decode("ascii"))
-            self.scopes.append(scope)
+        if scope["type"] == "lifespan":
+            # The client's, which has one event loop for all requests. Airflow's would set up the metrics of the whole process.
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+        self.scopes.append(scope)
         await self._app(scope, receive, send)
 
 
@@ -71,7 +77,8 @@ def serving(folder: Path, **changes: str) -> Iterator[TestClient]:
             patch.setenv(name, value)
         # Airflow keeps one for the whole process; another application may be in use around this one.
         patch.setattr(airflow_app._AuthManagerState, "instance", None)
-        yield TestClient(AsServed(airflow_app.create_app(apps="core")))
+        with TestClient(AsServed(airflow_app.create_app(apps="core"))) as client:
+            yield client
 
 
 @pytest.fixture(scope="package")
