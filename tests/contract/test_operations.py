@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from airflow_oauth_guard.store.store import Store
 
 from .making import KEY, enrolled, planted, refusal
-from .test_migrations import RELEASES, everything, load
+from .test_migrations import RELEASES, contents, load
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -45,7 +45,7 @@ def test_a_store_moves_from_sqlite_to_another_database_with_all_that_is_in_it(
     for credential in before.credentials.roster():
         assert new.credentials.tokens(credential) == before.credentials.tokens(credential)
         assert new.credentials.transitions(credential) == before.credentials.transitions(credential)
-    counts = [{table: len(rows) for table, rows in everything(one.database.engine).items()} for one in (before, new)]
+    counts = [{table: len(rows) for table, rows in contents(one.database.engine).items()} for one in (before, new)]
     assert counts[0] == counts[1]
     before.database.engine.dispose()
     # And numbers go on from where they were.
@@ -60,8 +60,8 @@ def test_a_store_does_not_move_into_one_that_is_in_use(
     load(old, RELEASES[-1])
     store = open_store()
     enrolled(store)
-    before = everything(store.database.engine)
+    before = contents(store.database.engine)
     moved = move(tmp_path, old, url)
     assert moved.returncode == 1
     assert "is not empty" in moved.stderr
-    assert everything(store.database.engine) == before
+    assert contents(store.database.engine) == before

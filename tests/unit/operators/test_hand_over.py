@@ -9,6 +9,7 @@ import time_machine
 pytest.importorskip("airflow", reason="operators need Airflow")
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, DagRunTriggerException
+from airflow.utils.types import DagRunType
 
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.hooks.investigation import ABANDONED_AFTER
@@ -43,7 +44,10 @@ def test_the_questions_of_this_run_are_handed_over_without_waiting(store):
     triggered = handed_over()
     assert triggered.trigger_dag_id == "oauth_guard_investigate"
     assert triggered.conf["investigations"] == [first, second]
-    assert triggered.dag_run_id == f"{RUN}__try2"
+    assert triggered.dag_run_id == f"questions__{RUN}__try2"
+    assert DagRunType.from_run_id(triggered.dag_run_id) is DagRunType.MANUAL, (
+        "others Airflow 3.1 does not let us trigger"
+    )
     assert not triggered.wait_for_completion
 
 

@@ -39,7 +39,7 @@ class AsServed:
     """What uvicorn does with an address, which Starlette's test client decodes twice."""
 
     def __init__(self, app: Any) -> None:
-        self._app = app
+        self.airflow = app
         self.scopes: list[dict[str, Any]] = []
         """Of the requests so far, as the server's log of requests finds them when they are over."""
 
@@ -53,7 +53,7 @@ class AsServed:
             return
         scope["path"] = unquote(scope["raw_path"].decode("ascii"))
         self.scopes.append(scope)
-        await self._app(scope, receive, send)
+        await self.airflow(scope, receive, send)
 
 
 @contextmanager
@@ -76,7 +76,10 @@ def serving(folder: Path, **changes: str) -> Iterator[TestClient]:
         for name, value in settings.items():
             patch.setenv(name, value)
         # Airflow keeps one for the whole process; another application may be in use around this one.
-        patch.setattr(airflow_app._AuthManagerState, "instance", None)
+        if keeper := getattr(airflow_app, "_AuthManagerState", None):
+            patch.setattr(keeper, "instance", None)
+        else:  # Airflow 3.1
+            patch.setattr(airflow_app, "auth_manager", None)
         with TestClient(AsServed(airflow_app.create_app(apps="core"))) as client:
             yield client
 

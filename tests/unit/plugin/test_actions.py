@@ -17,6 +17,7 @@ from airflow_oauth_guard.errors import StoreUnavailableError
 from airflow_oauth_guard.operators.approval import EXPIRE, KEEP
 from airflow_oauth_guard.plugin import actions
 from airflow_oauth_guard.plugin.access import PAGE
+from tests.airflow_parts import CALLBACK as ANYWHERE
 from tests.airflow_parts import HOUR, PLANTED, enrolled, expire, incident_about, lapse, probe, proven_dead, utcnow
 from tests.unit.plugin.browsing import Page
 from tests.unit.plugin.graph import answered, asked_in_the_graph, audit_log, wake_up
@@ -311,6 +312,14 @@ def test_an_answer_on_the_page_is_the_answer_in_the_graph(browser, otto, store, 
     assert ("update_hitl_detail", "uwe") in {(one["event"], one["owner"]) for one in written}
 
 
+def test_the_answer_finds_its_way_under_a_base_url_too(otto, airflow, store, monkeypatch):
+    where = asked_in_the_graph(otto, store, proven_dead(store))
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.org/airflow")
+    monkeypatch.setattr(airflow.app.airflow, "root_path", "/airflow")
+    assert otto.tell(f"/airflow{page_of('crm')}/answer", {"expire": False}).status_code == 200
+    assert answered(where)["chosen_options"] == [KEEP]
+
+
 def test_a_second_answer_comes_too_late(otto, browser, store):
     question = proven_dead(store)
     where = asked_in_the_graph(otto, store, question)
@@ -372,31 +381,27 @@ def test_an_answer_is_yes_or_no(otto, store, said):
 
 
 def test_airflows_audit_log_has_each_of_them_with_the_person_and_without_a_secret(otto, store, connect):
-    guarded = connect()
+    guarded = connect(redirect_uri=ANYWHERE, provider="approver", provider_params=connect.preset("approver"))
     guarded.enrolled(store)
     lapse(store, guarded.conn_id)
-    incident = incident_about(store, guarded.conn_id)
+    asked_in_the_graph(otto, store, proven_dead(store, "asked"))
+    incident = incident_about(store, "asked")
     store.sources.register([Source("orders", HOUR)], utcnow())
     place, before = page_of(guarded.conn_id), len(audit_log())
     otto.post(f"{place}/revive", {"why": f"{PLANTED}why", "form_token": otto.form_token()})
-    for what, body in (
-        ("probe", None),
-        ("refresh", None),
-        ("connect", None),
-        ("device", None),
-        ("answer", {"expire": True}),
-    ):
-        otto.tell(f"{place}/{what}", body)
-    otto.tell(f"/oauth-guard/incidents/{incident.id}/acknowledge")
-    otto.tell("/oauth-guard/sources/orders/mute", {"hours": 1, "reason": "it moves"})
-    otto.tell("/oauth-guard/sources/orders/unmute")
-    written = audit_log()[before:]
+    for what in ("probe", "refresh", "connect", "device"):
+        assert otto.tell(f"{place}/{what}").status_code == 200, what
+    assert otto.tell(f"{page_of('asked')}/answer", {"expire": True}).status_code == 200
+    assert otto.tell(f"/oauth-guard/incidents/{incident.id}/acknowledge").status_code == 200
+    assert otto.tell("/oauth-guard/sources/orders/mute", {"hours": 1, "reason": "it moves"}).status_code == 200
+    assert otto.tell("/oauth-guard/sources/orders/unmute").status_code == 200
+    written = [one for one in audit_log()[before:] if one["event"].startswith("oauth_guard.")]
     assert [one["event"] for one in written] == [
         *(f"oauth_guard.{what}" for what in ("revive", "probe", "refresh", "connect", "device", "answer")),
         *("oauth_guard.acknowledge", "oauth_guard.mute", "oauth_guard.unmute"),
     ]
     assert {one["owner"] for one in written} == {"otto"}
-    assert all(guarded.conn_id in one["extra"] for one in written[:6])
+    assert all(guarded.conn_id in one["extra"] for one in written[:5])
     assert '"orders"' in written[-1]["extra"]
     for secret in (PLANTED, *guarded.secrets, otto.form_token()[:20]):
         assert secret not in f"{written}"

@@ -24,7 +24,6 @@ from airflow_oauth_guard.store.store import Store
 from tests.airflow_parts import CALLBACK as ANYWHERE
 from tests.airflow_parts import HOUR, enrolled, expire, incident_about, lapse, utcnow
 from tests.unit.plugin.browsing import Browser, Page, inert
-from tests.unit.plugin.conftest import serving
 from tests.unit.plugin.scenes import LISTS, Scene
 
 pytestmark = pytest.mark.airflow
@@ -303,36 +302,32 @@ def test_a_name_may_be_anything_and_its_buttons_do_what_they_say(otto, store):
 # -- behind another path ----------------------------------------------------------------------------------------------
 
 
-def test_under_a_base_url_every_address_begins_with_it(tmp_path, airflow, tokens, store, scene, connect, monkeypatch):
-    from airflow.api_fastapi import app as airflow_app
-
-    guarded = connect(redirect_uri=ANYWHERE)
+def test_under_a_base_url_every_address_begins_with_it(otto, browser, airflow, store, scene, connect, monkeypatch):
+    guarded, nobody = connect(redirect_uri=ANYWHERE), browser("")
     guarded.enrolled(store)
     lapse(store, guarded.conn_id)
-    # Airflow reads it when it is imported.
-    monkeypatch.setattr(airflow_app, "API_ROOT_PATH", "/airflow/")
-    with serving(tmp_path, AIRFLOW__API__BASE_URL="https://example.org/airflow") as client:
-        otto = Browser(client, "otto", tokens["otto"])
-        nobody = Browser(client, "", "")
-        some = replace(scene, evidence=scene.evidence[:3], incidents=scene.incidents[:4])
-        for address in [*pages_of(some), f"/oauth-guard/credentials/{guarded.conn_id}"]:
-            page = otto.open(f"/airflow{address}")
-            ours = [one for one in page.addresses if not one.startswith(("#", "https://", "http://"))]
-            assert len(ours) > 6
-            for one in ours:
-                assert one.startswith("/airflow/"), f"{address} leads to {one}"
-            outside = {one for one in ours if not one.startswith("/airflow/oauth-guard")}
-            assert all(one == "/airflow/" or one.startswith("/airflow/dags/") for one in outside), outside
-            login = nobody.get(f"/airflow{address}").headers["location"]
-            assert login.startswith("/airflow/api/v2/auth/login?next=")
-        assert otto.get("/airflow/oauth-guard/static/guard.js").status_code == 200
-        credential = f"/airflow/oauth-guard/credentials/{guarded.conn_id}"
-        assert "https://example.org/airflow/oauth-guard/callback" in otto.open(credential).text
-        answer = otto.submit(otto.open(credential).form("Revive"), why="it answers")
-        assert answer.headers["location"].startswith(f"{credential}?said=")
-        leaving = Page(otto.submit(otto.open(credential).form("Reconnect")).text)
-        [there] = parse_qs(urlsplit(leaving.link("Go on")).query)["redirect_uri"]
-        assert there == "https://example.org/airflow/oauth-guard/callback"
+    # As Airflow puts its application together where it finds this when it starts.
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.org/airflow")
+    monkeypatch.setattr(airflow.app.airflow, "root_path", "/airflow")
+    some = replace(scene, evidence=scene.evidence[:3], incidents=scene.incidents[:4])
+    for address in [*pages_of(some), f"/oauth-guard/credentials/{guarded.conn_id}"]:
+        page = otto.open(f"/airflow{address}")
+        ours = [one for one in page.addresses if not one.startswith(("#", "https://", "http://"))]
+        assert len(ours) > 6
+        for one in ours:
+            assert one.startswith("/airflow/"), f"{address} leads to {one}"
+        outside = {one for one in ours if not one.startswith("/airflow/oauth-guard")}
+        assert all(one == "/airflow/" or one.startswith("/airflow/dags/") for one in outside), outside
+        login = nobody.get(f"/airflow{address}").headers["location"]
+        assert login.startswith("/airflow/api/v2/auth/login?next=")
+    assert otto.get("/airflow/oauth-guard/static/guard.js").status_code == 200
+    credential = f"/airflow/oauth-guard/credentials/{guarded.conn_id}"
+    assert "https://example.org/airflow/oauth-guard/callback" in otto.open(credential).text
+    answer = otto.submit(otto.open(credential).form("Revive"), why="it answers")
+    assert answer.headers["location"].startswith(f"{credential}?said=")
+    leaving = Page(otto.submit(otto.open(credential).form("Reconnect")).text)
+    [there] = parse_qs(urlsplit(leaving.link("Go on")).query)["redirect_uri"]
+    assert there == "https://example.org/airflow/oauth-guard/callback"
 
 
 def test_airflow_shows_the_plugin_under_its_base_url(monkeypatch):
