@@ -60,7 +60,6 @@ docs: $(READY)
 	$(BIN)/python docs/tables.py
 
 screenshots: $(READY)
-	$(BIN)/python -m pip install --quiet playwright
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo.py --screenshots docs/images
 
 # A constraints file pins versions only. Without one for the release asked for, pip resolves freely.

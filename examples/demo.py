@@ -289,8 +289,18 @@ def seeds(minted: Minted) -> dict[str, str]:
 def open_the_curtain(airflow: Airflow, server: AuthorizationServer) -> None:
     """Two healthy credentials, with rotating refresh tokens, and a pipeline that loads rows."""
     for conn_id, lifetime in (("crm_prod", LONGER_LIFE), ("billing_api", SHORT_LIFE)):
-        add_client(server, conn_id, rotation=True, reuse_detection=True, access_lifetime=lifetime)
-        connection(airflow, conn_id, server, **seeds(server.mint(conn_id)))
+        add_client(
+            server,
+            conn_id,
+            rotation=True,
+            reuse_detection=True,
+            access_lifetime=lifetime,
+            # So that `make demo KEEP=1` has something to reconnect on the page.
+            grant_types=("refresh_token", "authorization_code"),
+            redirect_uris=[f"{airflow.url}/oauth-guard/callback"],
+        )
+        by_a_person = {"authorization_url": server.authorization_url}
+        connection(airflow, conn_id, server, **seeds(server.mint(conn_id)), **by_a_person)
     server.set_rows("crm_prod", 3)
     variable(airflow, "oauth_guard_connections", json.dumps(["crm_prod", "billing_api"]))
     variable(airflow, "crm_contacts_url", server.rows_url)
@@ -531,7 +541,7 @@ def main() -> int:
             if args.screenshots:
                 from screenshots import take
 
-                take(airflow.url, noticed["investigation run"], args.screenshots)
+                take(airflow.url, noticed["investigation run"], args.screenshots, airflow.guard_store())
             if args.keep:
                 say(f"The UI is at {airflow.url} (Ctrl-C stops everything).")
                 signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -1,4 +1,7 @@
-"""Take the pictures in ``docs/images`` of a demo that is up. Needs playwright, and Debian's chromium."""
+"""Take the pictures in ``docs/images`` of a demo that is up. Needs playwright, and Debian's chromium.
+
+The credentials and the source that the demo's own story lacks are made up here: a roster of five would show little.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,21 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from airflow_oauth_guard.detector.lessons import lesson
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict
+from airflow_oauth_guard.domain.sources import Source
+from airflow_oauth_guard.domain.windows import Learned
+from airflow_oauth_guard.grants.flow import IssuedTokens
+from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.store.records import Enrollment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from airflow_oauth_guard.store.store import Store
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
@@ -34,12 +51,98 @@ def draw(folder: Path) -> None:
         subprocess.run(command, check=True)
 
 
-def take(url: str, run_id: str, folder: Path) -> None:
-    """Save ``investigation.png``: how the investigations of a run ended, as the Airflow grid shows it."""
+PAGES = {
+    "roster": "/",
+    "credential": "/credentials/billing_api",
+    "source": "/sources/shop_orders_hourly",
+    "incidents": "/incidents",
+}
+
+
+def furnish(store: Store) -> None:
+    """Healthy credentials beside those of the story, and a source with five weeks of hourly loads and a habit."""
+    for number, (conn_id, provider) in enumerate(HEALTHY.items()):
+        now = utcnow()
+        store.credentials.enroll(
+            Enrollment(
+                conn_id=conn_id,
+                connection_class="refresh_token",
+                client_key=f"made up {provider}",
+                margin=timedelta(minutes=10),
+                access_token=f"made up {number}",
+                refresh_token=f"made up as well {number}",
+                provider=provider,
+            ),
+            now,
+        )
+        lease = store.credentials.lease(conn_id, "screenshots", timedelta(minutes=1), now)
+        assert lease is not None
+        intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
+        seen = Evidence(
+            kind=Kind.REFRESH,
+            generation=lease.tokens.generation,
+            observed_at=now,
+            reading=Reading(
+                Subject.GRANT, Finding.LIVE, "token_issued", "the token endpoint issued a new access token"
+            ),
+            verdict=Verdict.LIVE,
+            http_status=200,
+            observer=Observer("oauth_guard_refresh", "scheduled", "guard.refresh"),
+        )
+        issued = IssuedTokens(f"made up {number}, the next", expires_in=timedelta(minutes=50 + 7 * number))
+        store.credentials.renew(lease, intent, issued, seen, now)
+    _loads(store, utcnow().replace(minute=4, second=0, microsecond=0))
+
+
+HEALTHY = {
+    "calendar_sync": "google",
+    "chat_exports": "slack",
+    "crm_archive": "salesforce",
+    "files_inbound": "dropbox",
+    "ledger": "xero",
+    "leads": "hubspot",
+    "mail_metrics": "microsoft",
+    "surveys": "typeform",
+    "tickets": "zendesk",
+}
+
+
+def _loads(store: Store, now: datetime) -> None:
+    name, chance = "shop_orders_hourly", random.Random(7)
+    store.sources.register([Source(name, Learned(), credential="shop_orders")], now - timedelta(days=35))
+    for hours in range(21 * 24, 0, -1):
+        at = now - timedelta(hours=hours) + timedelta(minutes=chance.randrange(4))
+        usual = (40 if at.weekday() < 5 else 15) if 7 <= at.hour < 20 else 4
+        rows = 0 if hours < 9 else max(1, round(chance.gauss(usual, usual / 5)))
+        store.sources.beat(name, rows, at, Observer("load_orders", f"scheduled__{at:%Y-%m-%dT%H}", "load"))
+    lesson(store, store.sources.get(name), now - timedelta(hours=9))
+
+
+def look_around(browser: Browser, url: str, folder: Path) -> None:
+    """Save ``page-*.png``: the page, light and dark, and the roster on a phone."""
+    for theme in ("light", "dark"):
+        page = browser.new_page(
+            viewport={"width": 1280, "height": 860}, color_scheme=theme, locale="en-GB", timezone_id="UTC"
+        )
+        for name, path in PAGES.items():
+            page.goto(f"{url}/oauth-guard{path}")
+            if name == "credential":
+                page.locator(".timeline .change summary").first.click()
+            page.screenshot(path=folder / f"page-{name}-{theme}.png", full_page=name == "credential")
+        page.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844}, locale="en-GB", timezone_id="UTC")
+    page.goto(f"{url}/oauth-guard/")
+    page.screenshot(path=folder / "page-roster-phone.png")
+    page.close()
+
+
+def take(url: str, run_id: str, folder: Path, store: Store) -> None:
+    """Save ``investigation.png``: how the investigations of a run ended, as the Airflow grid shows it; and the page."""
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder)
+    furnish(store)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync"])
         page = browser.new_page(viewport={"width": 1280, "height": 720})
@@ -47,4 +150,5 @@ def take(url: str, run_id: str, folder: Path) -> None:
         page.get_by_text("4 Task Instances").wait_for()
         time.sleep(1)  # the grid beside the table draws itself a moment later
         page.screenshot(path=folder / "investigation.png")
+        look_around(browser, url, folder)
         browser.close()
