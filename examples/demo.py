@@ -157,12 +157,12 @@ class Airflow:
     def trigger(self, dag_id: str) -> str:
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", logical_date=None)["dag_run_id"])
 
-    def run(self, dag_id: str, seconds: float = 90) -> str:
+    def run(self, dag_id: str, seconds: float = 240) -> str:
         """Trigger a DAG and wait until its run has ended; returns the run's state."""
         run_id = self.trigger(dag_id)
         return self.ended(dag_id, run_id, seconds)
 
-    def ended(self, dag_id: str, run_id: str, seconds: float = 90) -> str:
+    def ended(self, dag_id: str, run_id: str, seconds: float = 240) -> str:
         def state() -> str:
             found = str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
             return found if found in ("success", "failed") else ""
@@ -373,7 +373,7 @@ def play(airflow: Airflow, server: AuthorizationServer) -> dict[str, Any]:
     """Drive the shipped DAGs; returns what was noticed on the way."""
     say("Cycle 1, as scheduled: everything is healthy, and the pipeline loads 3 rows.")
     etl = airflow.trigger("oauth_guard_etl_example")
-    first = wait_for("the first scheduled cycle", lambda: airflow.runs("oauth_guard_refresh"), 60)[0]
+    first = wait_for("the first scheduled cycle", lambda: airflow.runs("oauth_guard_refresh"), 120)[0]
     noticed: dict[str, Any] = {
         "healthy cycle": airflow.ended("oauth_guard_refresh", first["dag_run_id"]),
         "healthy load": airflow.ended("oauth_guard_etl_example", etl),
@@ -384,7 +384,7 @@ def play(airflow: Airflow, server: AuthorizationServer) -> dict[str, Any]:
     wait_for("C to be due", lambda: store.credentials.get("billing_api").is_due(datetime.now(timezone.utc)), 30)
     say("Cycle 2: refreshes fail. Each failure is a question, looked into one by one.")
     noticed["broken cycle"] = airflow.run("oauth_guard_refresh")
-    question = wait_for("a person to be asked", airflow.questions, 90)[0]
+    question = wait_for("a person to be asked", airflow.questions, 240)[0]
     say("A person is asked whether C may be set expired. Nobody answers for three cycles.")
     noticed["unanswered"] = [airflow.run("oauth_guard_refresh") for _ in range(3)]
     noticed["questions"] = len(airflow.questions())

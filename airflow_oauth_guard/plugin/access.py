@@ -30,6 +30,9 @@ PAGE = "OAuth Guard page"
 FORM_LASTS_SECONDS = 12 * 3600
 """A page may lie open over a working day; then its buttons want it to be loaded again."""
 
+LONGEST_NAME = 250
+"""Characters that the store keeps of a name."""
+
 MAY_READ = Depends(requires_access_view(AccessView.PLUGINS))
 """Whoever may see plugins may see ours; there are no secrets in it."""
 
@@ -46,7 +49,7 @@ class Person:
 
     @property
     def name(self) -> str:
-        return str(self.user.get_name() or self.id)
+        return str(self.user.get_name() or self.id)[:LONGEST_NAME]
 
     @property
     def observer(self) -> Observer:

@@ -74,7 +74,7 @@ async def not_so(request: Request, error: HTTPException) -> Response:
     if _wants_json(request):
         return await http_exception_handler(request, error)
     if error.status_code == 401 and request.method == "GET" and not request.url.path.endswith("/callback"):
-        return RedirectResponse(f"{_airflow(request)}/api/v2/auth/login?next={quote(str(request.url), safe='')}", 303)
+        return RedirectResponse(f"{_airflow(request)}/api/v2/auth/login?next={quote(_here(request), safe='')}", 303)
     return _said(request, str(error.detail), error.status_code)
 
 
@@ -96,6 +96,12 @@ def _wants_json(request: Request) -> bool:
     is_data = path.startswith(("/api/", "/heartbeats/", "/openapi.json"))
     headers = request.headers.get("content-type", ""), request.headers.get("accept", "")
     return is_data or any(header.startswith("application/json") for header in headers)
+
+
+def _here(request: Request) -> str:
+    """The address as the browser has it, without the host: a proxy may have come to us by another, or without TLS."""
+    query = request.url.query
+    return quote(request.scope["path"]) + (f"?{query}" if query else "")
 
 
 def _airflow(request: Request) -> str:

@@ -23,7 +23,7 @@ from tests.unit.plugin.browsing import FORM, Browser, Page
 from tests.unit.plugin.conftest import serving
 from tests.unit.plugin.routes import CALLBACK, GETS, HEARTBEATS, POSTS, SOURCE, Stage, staged
 
-pytestmark = [pytest.mark.airflow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.airflow
 
 FORMS = [route for route in POSTS if route != HEARTBEATS]
 PAGES = [route for route in GETS if not route.startswith(("/api/", "/openapi.json")) and route != CALLBACK]
@@ -57,14 +57,16 @@ def test_nobody_in_particular_is_sent_to_log_in_and_comes_back(browser, stage):
         assert (answer.status_code, answer.text) == (303, ""), address
         there = urlsplit(answer.headers["location"])
         assert there.path == "/api/v2/auth/login"
-        assert parse_qs(there.query)["next"] == [f"http://testserver{address}?search=x"]
+        assert parse_qs(there.query)["next"] == [f"{address}?search=x"]
 
 
 def test_airflow_takes_them_there(browser, stage):
-    answer = browser("").get("/oauth-guard/")
-    login = browser("").get(answer.headers["location"])
-    assert (login.status_code, urlsplit(login.headers["location"]).path) == (307, "/auth/login")
-    assert parse_qs(urlsplit(login.headers["location"]).query)["next"] == ["http://testserver/oauth-guard/"]
+    for address in ("/oauth-guard/", "/oauth-guard/credentials/a%20b%23c%3Fd%25"):
+        answer = browser("").get(address)
+        login = browser("").get(answer.headers["location"])
+        assert (login.status_code, urlsplit(login.headers["location"]).path) == (307, "/auth/login")
+        if not version("apache-airflow").startswith("3.1."):  # which hands an address on without quoting it
+            assert parse_qs(urlsplit(login.headers["location"]).query)["next"] == [address]
 
 
 def test_nobody_in_particular_gets_no_data(browser, stage):
@@ -145,6 +147,8 @@ def test_a_viewer_changes_nothing(vera, stage, store, server):
 
 
 def test_a_viewer_does_not_see_how_a_credential_is_connected(vera, otto, stage):
+    assert "is not to be found" in otto.open("/oauth-guard/credentials/asked").text, "it has no connection"
+    assert "is not to be found" not in vera.open("/oauth-guard/credentials/asked").text
     address = stage.address("/credentials/{connection_id:path}")
     assert "/oauth-guard/callback" in otto.open(address).text
     assert "/oauth-guard/callback" not in vera.open(address).text

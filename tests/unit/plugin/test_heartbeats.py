@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import entry_points
 from urllib.parse import quote
@@ -14,16 +13,10 @@ pytest.importorskip("airflow", reason="the plugin runs inside Airflow's API serv
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.errors import ConfigurationError, StoreUnavailableError
+from airflow_oauth_guard.plugin import heartbeats
 from airflow_oauth_guard.plugin.oauth_guard import PREFIX, Later, OAuthGuardPlugin
 from tests.airflow_parts import rows, utcnow
 from tests.unit.test_import import comes_along
-
-with warnings.catch_warnings():
-    # What Airflow's API server imports warns about itself.
-    warnings.simplefilter("ignore")
-    from airflow_oauth_guard.plugin import heartbeats
-
-LARGEST_BODY = heartbeats.LARGEST_BODY
 
 pytestmark = pytest.mark.airflow
 
@@ -80,7 +73,7 @@ def test_the_cookie_of_the_ui_is_taken_as_well(send, store, tokens):
 
 
 def test_access_is_asked_for_before_anything_is_read(send):
-    assert send(user=None, raw=b"x" * (LARGEST_BODY + 1)).status_code == 401
+    assert send(user=None, raw=b"x" * (heartbeats.LARGEST_BODY + 1)).status_code == 401
     assert send(user="vera", raw=b"no json").status_code == 403
 
 
@@ -188,9 +181,9 @@ def test_no_name_is_no_address(send):
 
 
 def test_a_huge_body_is_refused_before_all_of_it_is_there(send, store):
-    answer = send(raw=b'{"run": "' + b"x" * LARGEST_BODY + b'"}')
+    answer = send(raw=b'{"run": "' + b"x" * heartbeats.LARGEST_BODY + b'"}')
     assert answer.status_code == 413
-    assert str(LARGEST_BODY) in answer.json()["detail"]
+    assert str(heartbeats.LARGEST_BODY) in answer.json()["detail"]
     assert send(body={"run": "x" * 250, "rows": 1}).status_code == 201
 
 
