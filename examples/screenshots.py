@@ -128,7 +128,8 @@ def look_around(browser: Browser, url: str, folder: Path) -> None:
             page.goto(f"{url}/oauth-guard{path}")
             if name == "credential":
                 page.locator(".timeline .change summary").first.click()
-            page.screenshot(path=folder / f"page-{name}-{theme}.png", full_page=name == "credential")
+            page.set_viewport_size({"width": 1280, "height": 1500 if name == "credential" else 860})
+            page.screenshot(path=folder / f"page-{name}-{theme}.png")
         page.close()
     page = browser.new_page(viewport={"width": 390, "height": 844}, locale="en-GB", timezone_id="UTC")
     page.goto(f"{url}/oauth-guard/")

@@ -70,9 +70,7 @@ def serving(folder: Path, **changes: str) -> Iterator[TestClient]:
         "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of this test alone, long enough for an HMAC of 512 bits.....",
         **changes,
     }
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # What Airflow's own application warns about itself while it is put together is not ours to mend.
-        warnings.simplefilter("ignore")
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
         # Airflow keeps one for the whole process; another application may be in use around this one.
@@ -80,7 +78,11 @@ def serving(folder: Path, **changes: str) -> Iterator[TestClient]:
             patch.setattr(keeper, "instance", None)
         else:  # Airflow 3.1
             patch.setattr(airflow_app, "auth_manager", None)
-        with TestClient(AsServed(airflow_app.create_app(apps="core"))) as client:
+        with warnings.catch_warnings():
+            # What Airflow's own application warns about itself while it is put together is not ours to mend.
+            warnings.simplefilter("ignore")
+            app = airflow_app.create_app(apps="core")
+        with TestClient(AsServed(app)) as client:
             yield client
 
 
@@ -107,7 +109,6 @@ def tokens(airflow: TestClient) -> dict[str, str]:
 @pytest.fixture
 def browser(airflow: TestClient, tokens: dict[str, str], store: object) -> Callable[[str], Browser]:
     """The browser of somebody who is logged in, or with no name of nobody; against a store of this test alone."""
-
     from tests.unit.plugin.browsing import Browser
 
     def of(name: str) -> Browser:
@@ -116,22 +117,22 @@ def browser(airflow: TestClient, tokens: dict[str, str], store: object) -> Calla
     return of
 
 
-@pytest.fixture(scope="package", params=[""])
+@pytest.fixture(scope="package")
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """A store with everything in it, to be copied: to make it takes longer than most tests."""
+    """A store with everything in it, to be copied: to make it takes longer than most tests. Its parameter is what is wild."""
     from airflow_oauth_guard.store.store import Store
     from tests.unit.plugin.scenes import everything
 
     path = tmp_path_factory.mktemp("scene") / "oauth_guard.db"
     store = Store(f"sqlite:///{path}", os.environ["AIRFLOW__CORE__FERNET_KEY"])
-    scene = everything(store, request.param)
+    scene = everything(store, getattr(request, "param", ""))
     store.database.engine.dispose()
     return scene
 
 
 @pytest.fixture
 def scene(made: Scene, store: Store) -> Scene:
-    """The store of this test holds everything there can be; whatever is wild in it, ``made`` is told."""
+    """The store of this test, with everything in it."""
     store.database.engine.dispose()
     path = Path(str(store.database.engine.url.database))
     for left in path.parent.glob("oauth_guard.db-*"):
