@@ -62,36 +62,44 @@ PAGES = {
 def furnish(store: Store) -> None:
     """Healthy credentials beside those of the story, and a source with five weeks of hourly loads and a habit."""
     for number, (conn_id, provider) in enumerate(HEALTHY.items()):
-        now = utcnow()
-        store.credentials.enroll(
-            Enrollment(
-                conn_id=conn_id,
-                connection_class="refresh_token",
-                client_key=f"made up {provider}",
-                margin=timedelta(minutes=10),
-                access_token=f"made up {number}",
-                refresh_token=f"made up as well {number}",
-                provider=provider,
-            ),
-            now,
+        at = utcnow() - timedelta(minutes=3 + 5 * number)
+        enrolled = Enrollment(
+            conn_id=conn_id,
+            connection_class="refresh_token",
+            client_key=f"made up {provider}",
+            margin=timedelta(minutes=10),
+            access_token=f"made up {number}",
+            refresh_token=f"made up as well {number}",
+            provider=provider,
         )
-        lease = store.credentials.lease(conn_id, "screenshots", timedelta(minutes=1), now)
+        store.credentials.enroll(enrolled, at - timedelta(days=number))
+        lease = store.credentials.lease(conn_id, "screenshots", timedelta(minutes=1), at)
         assert lease is not None
-        intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, now)
-        seen = Evidence(
-            kind=Kind.REFRESH,
-            generation=lease.tokens.generation,
-            observed_at=now,
-            reading=Reading(
-                Subject.GRANT, Finding.LIVE, "token_issued", "the token endpoint issued a new access token"
-            ),
-            verdict=Verdict.LIVE,
-            http_status=200,
-            observer=Observer("oauth_guard_refresh", "scheduled", "guard.refresh"),
-        )
-        issued = IssuedTokens(f"made up {number}, the next", expires_in=timedelta(minutes=50 + 7 * number))
-        store.credentials.renew(lease, intent, issued, seen, now)
+        intent = store.credentials.open_intent(lease, lease.tokens.refresh_token, at)
+        issued = IssuedTokens(f"made up {number}, the next", expires_in=timedelta(minutes=60))
+        refreshed = _alive(Kind.REFRESH, Subject.GRANT, lease.tokens.generation, at)
+        stored = store.credentials.renew(lease, intent, issued, refreshed, at)
+        assert stored is not None
+        probed_at = at + timedelta(seconds=20 + number)
+        probed = _alive(Kind.PROBE, Subject.ACCESS_TOKEN, stored[0].generation, probed_at)
+        store.credentials.record(stored[0], probed, probed_at)
     _loads(store, utcnow().replace(minute=4, second=0, microsecond=0))
+
+
+def _alive(kind: Kind, subject: Subject, generation: int, at: datetime) -> Evidence:
+    rule, says = {
+        Kind.REFRESH: ("token_issued", "the token endpoint issued a new access token"),
+        Kind.PROBE: ("probe_answered", "the probe was answered with a success body"),
+    }[kind]
+    return Evidence(
+        kind=kind,
+        generation=generation,
+        observed_at=at,
+        reading=Reading(subject, Finding.LIVE, rule, says),
+        verdict=Verdict.LIVE,
+        http_status=200,
+        observer=Observer("oauth_guard_refresh", f"scheduled__{at:%Y-%m-%dT%H:%M}", "guard.refresh"),
+    )
 
 
 HEALTHY = {
@@ -124,11 +132,19 @@ def look_around(browser: Browser, url: str, folder: Path) -> None:
         page = browser.new_page(
             viewport={"width": 1280, "height": 860}, color_scheme=theme, locale="en-GB", timezone_id="UTC"
         )
+        # Airflow's own choice, which the page follows.
+        page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
         for name, path in PAGES.items():
-            page.goto(f"{url}/oauth-guard{path}")
+            # The frame shows what the address names behind it.
+            page.goto(f"{url}/plugin/oauth_guard/oauth-guard{path}")
+            frame = page.frame_locator("iframe")
+            frame.get_by_role("heading", level=1).wait_for()
+            height = 860
             if name == "credential":
-                page.locator(".timeline .change summary").first.click()
-            page.set_viewport_size({"width": 1280, "height": 1500 if name == "credential" else 860})
+                frame.locator(".timeline .change summary").first.click()
+                height = 1340
+            page.set_viewport_size({"width": 1280, "height": height})
+            page.wait_for_load_state("networkidle")
             page.screenshot(path=folder / f"page-{name}-{theme}.png")
         page.close()
     page = browser.new_page(viewport={"width": 390, "height": 844}, locale="en-GB", timezone_id="UTC")

@@ -14,7 +14,7 @@ from airflow_oauth_guard.domain.speaking import beat_at, instant, run_name
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.transport import utcnow
-from airflow_oauth_guard.plugin.access import PersonDep
+from airflow_oauth_guard.plugin.access import PersonDep, is_json
 
 LARGEST_BODY = 16 * 1024
 """Bytes; a heartbeat takes a few hundred."""
@@ -60,10 +60,16 @@ def read_spoken(body: bytes) -> Spoken:
         ) from None
 
 
+def of_no_page(request: Request) -> None:
+    """Refuse what a page of any site can make a browser send without asking: only browsers name an origin, jobs do not."""
+    if "origin" in request.headers and not is_json(request):
+        raise HTTPException(403, "A browser sends heartbeats as JSON only: `Content-Type: application/json`.")
+
+
 @router.post(
     "/heartbeats/{source:path}",
     status_code=201,
-    dependencies=[Depends(requires_access_asset(method="POST"))],
+    dependencies=[Depends(requires_access_asset(method="POST")), Depends(of_no_page)],
 )
 def heartbeat(source: str, said: Annotated[Spoken, Depends(spoken)], person: PersonDep) -> dict[str, Any]:
     """A job outside Airflow ran. Whoever may say that an asset was updated may say that."""

@@ -82,6 +82,13 @@ def test_a_heartbeat_is_not_sent_by_following_a_link(airflow, tokens):
     assert answer.status_code == 405
 
 
+def test_a_page_of_another_site_makes_no_browser_send_a_heartbeat(send, store):
+    there = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}
+    answer = send(raw=b'{"rows": 1}', **there)
+    assert (answer.status_code, beats(store)) == (403, [])
+    assert send(body={"rows": 1}, Origin="http://dashboard.example").status_code == 201, "it had to ask first"
+
+
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
