@@ -84,7 +84,7 @@ def furnish(store: Store) -> None:
         probed_at = at + timedelta(seconds=20 + number)
         probed = _alive(Kind.PROBE, Subject.ACCESS_TOKEN, stored[0].generation, probed_at)
         store.credentials.record(stored[0], probed, probed_at)
-    _loads(store, utcnow().replace(minute=4, second=0, microsecond=0))
+    _loads(store, utcnow() - timedelta(minutes=12))
 
 
 def _alive(kind: Kind, subject: Subject, generation: int, at: datetime) -> Evidence:
@@ -103,6 +103,9 @@ def _alive(kind: Kind, subject: Subject, generation: int, at: datetime) -> Evide
     )
 
 
+QUIET_HOURS = 6
+"""Since when the made-up source has no rows: long enough for a suspicion, and not yet for an alarm."""
+
 HEALTHY = {
     "calendar_sync": "google",
     "chat_exports": "slack",
@@ -117,14 +120,17 @@ HEALTHY = {
 
 
 def _loads(store: Store, now: datetime) -> None:
-    name, chance = "shop_orders_hourly", random.Random(7)
+    """Three weeks of hourly loads, and nothing in the last ones: it is a Wednesday afternoon in the shop, whenever that is."""
+    name, chance, afternoon = "shop_orders_hourly", random.Random(7), datetime(2026, 3, 4, 15, tzinfo=timezone.utc)
     store.sources.register([Source(name, Learned(), credential="shop_orders")], now - timedelta(days=35))
     for hours in range(21 * 24, 0, -1):
-        at = now - timedelta(hours=hours) + timedelta(minutes=chance.randrange(4))
-        usual = (40 if at.weekday() < 5 else 15) if 7 <= at.hour < 20 else 4
-        rows = 0 if hours < 9 else max(1, round(chance.gauss(usual, usual / 5)))
+        before = timedelta(hours=hours) - timedelta(minutes=chance.randrange(4))
+        in_the_shop = afternoon - before
+        usual = (40 if in_the_shop.weekday() < 5 else 15) if 7 <= in_the_shop.hour < 20 else 4
+        rows = 0 if hours < QUIET_HOURS else max(1, round(chance.gauss(usual, usual / 5)))
+        at = now - before
         store.sources.beat(name, rows, at, Observer("load_orders", f"scheduled__{at:%Y-%m-%dT%H}", "load"))
-    lesson(store, store.sources.get(name), now - timedelta(hours=9))
+    lesson(store, store.sources.get(name), now - timedelta(hours=QUIET_HOURS))
 
 
 def look_around(browser: Browser, url: str, folder: Path) -> None:
@@ -155,10 +161,13 @@ def look_around(browser: Browser, url: str, folder: Path) -> None:
 
 
 def _save(page: Page, path: Path) -> None:
-    """In 256 colours, which a page of ours does not use up, and a third of the bytes."""
+    """In 256 colours, which are enough for a page of ours, and a third of the bytes."""
     from PIL import Image
 
-    Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(256).save(path, optimize=True)
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    # Whatever is rare is kept: the dots of a few pixels are what the page is about.
+    reduced = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
 
 
 def take(url: str, run_id: str, folder: Path, store: Store) -> None:

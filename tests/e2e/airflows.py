@@ -88,6 +88,10 @@ class _Forwarding(BaseHTTPRequestHandler):
             behind.request(self.command, self.path, body, headers)
             answer = behind.getresponse()
             content = answer.read()
+        except OSError as error:
+            # Not up yet, or gone already.
+            self.send_error(502, str(error))
+            return
         finally:
             behind.close()
         self.send_response(answer.status)

@@ -626,12 +626,12 @@ def external(world: World) -> Iterator[str]:
 def test_everything_works_under_the_path_of_a_reverse_proxy(world, visitor, external):
     page, began, before = visitor.page, utcnow(), world.store.credentials.get("shop_orders").generation
     visitor.log_in(external, "ada", PASSWORDS["ada"])
+    page.goto(f"{external}/oauth-guard/sources")
+    page.get_by_role("link", name=WITH_A_SLASH).click()
+    page.get_by_role("heading", name=WITH_A_SLASH).wait_for()
     frame = in_airflow(visitor, external)
     assert frame.url == f"{external}/oauth-guard/"
-    frame.get_by_role("link", name="Sources").click()
-    frame.get_by_role("link", name=WITH_A_SLASH).click()
-    frame.get_by_role("heading", name=WITH_A_SLASH).wait_for()
-    frame.get_by_role("link", name="shop_orders").click()
+    frame.get_by_role("link", name="shop_orders").first.click()
     redirect_uri = f"{external}/oauth-guard/callback"
     assert frame.locator("code.copy").inner_text() == redirect_uri
     frame.get_by_role("button", name="Probe now").click()
@@ -668,7 +668,7 @@ def everything_seen(har: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_nothing_secret_is_left_in_logs_stores_or_browsers(world, death, external):
-    assert len(world.codes) >= 3
+    assert len(world.codes) >= 3, "people came back from the provider in the tests above; it takes all of this file"
     assert len(world.verifiers) >= 4
     clients = [
         base64.b64encode(f"{one}:{SECRET_PREFIX}client-{one}".encode()).decode().rstrip("=") for one in CREDENTIALS
