@@ -85,6 +85,8 @@ class Kind(str, Enum):
     PERSON = "person"
     CONNECT = "connect"
     """A person approved at the provider, and what came back was exchanged for tokens."""
+    USE = "use"
+    """A consumer's own request was refused."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ def _about_the_access_token(item: Evidence, generation: int) -> Fact | None:
         return fact(Verdict.OPEN, "issued, not tried yet")
     if item.subject is not Subject.ACCESS_TOKEN or item.generation != generation or item.kind is Kind.CONTROL:
         return None
+    if item.kind is Kind.USE and item.finding is not Finding.ACCESS_TOKEN_DEAD:
+        # A consumer was refused for a reason of its own.
+        return None
     if item.verdict is Verdict.DEAD:
         return fact(Verdict.DEAD, "proven rejected")
     if item.kind is Kind.CONCLUSION:
@@ -134,6 +137,9 @@ def _about_the_client(item: Evidence, _generation: int) -> Fact | None:
 
 
 def _about_the_provider(item: Evidence, _generation: int) -> Fact | None:
+    if item.kind is Kind.USE:
+        # Consumers ask whom they like.
+        return None
     if item.subject is Subject.PROVIDER and item.finding in TRANSIENT:
         failing = "failing" if item.finding is Finding.PROVIDER_OUTAGE else "limits our rate"
         return Fact(Subject.PROVIDER, Verdict.OPEN, failing, item)

@@ -207,7 +207,9 @@ def _access_token(case: Case) -> tuple[Verdict, tuple[int, ...]]:
     """Dead only by two token-specific rejections with a pause between them and no sign of life since, or by the
     provider's own word.
     """
-    probes = [probe for probe in case.of(Kind.PROBE) if probe.generation == case.generation]
+    # Where there is no probe, what consumers asked for is one. Where there is, it knows better which host to ask.
+    looks = case.of(Kind.PROBE) if case.has_probe else case.of(Kind.USE)
+    probes = [look for look in looks if look.generation == case.generation]
     if probes and probes[-1].verdict is Verdict.LIVE:
         return Verdict.LIVE, ()
     last_live = max((i for i, probe in enumerate(probes) if probe.verdict is Verdict.LIVE), default=-1)

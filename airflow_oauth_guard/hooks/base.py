@@ -8,6 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -47,10 +48,11 @@ from airflow_oauth_guard.hooks.transport import send, utcnow
 from airflow_oauth_guard.store.records import Credential, Enrollment, Tokens
 
 if TYPE_CHECKING:
-    import requests
     from airflow.sdk import Connection
 
     from airflow_oauth_guard.catalog.preset import Preset
+    from airflow_oauth_guard.hooks.session import GuardedSession
+    from airflow_oauth_guard.hooks.using import Use
     from airflow_oauth_guard.store.store import Store
 
 Result = TypeVar("Result")
@@ -83,6 +85,7 @@ class OAuthGuardHook(BaseHook):
         self.oauth_guard_conn_id = oauth_guard_conn_id
         self._connection = connection
         self._grant: Grant | None = None
+        self._use: Use | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give each hook the form methods that Airflow before 3.2 looks for in the class itself, not above it.
@@ -197,13 +200,11 @@ class OAuthGuardHook(BaseHook):
 
     # -- for pipelines ------------------------------------------------------------------------------------------
 
-    def get_conn(self) -> requests.Session:
-        """A session that bears the access token. It is for the provider's own hosts; it follows no rule about where."""
-        import requests
+    def get_conn(self) -> GuardedSession:
+        """A session that bears the access token, a fresh one in each request. It is for the provider's own hosts."""
+        from airflow_oauth_guard.hooks.session import GuardedSession
 
-        session = requests.Session()
-        session.headers["Authorization"] = f"Bearer {self.get_token()}"
-        return session
+        return GuardedSession(self.oauth_guard_conn_id, use=self.use)
 
     def get_token(self) -> str:
         """The access token, refreshed first where it is due.
@@ -211,22 +212,22 @@ class OAuthGuardHook(BaseHook):
         Raises:
             CredentialUnusableError: If there is none that may be used; says why and what to do. Never returns an
                 empty or a known-bad token.
+            StoreUnavailableError: If the store is gone for some minutes.
         """
-        self.mask_secrets()
-        store = get_store()
-        credential = store.credentials.enroll(self.enrollment(), utcnow())
-        if credential.is_due(utcnow()):
-            try:
-                result = self.run(self.refresh(store, Observer(task_id="get_token")))
-                self.log.info("Refresh of `%s`: %s (%s)", result.conn_id, result.outcome.value, result.explanation)
-            except Exception:
-                # Whether the token there is may be used all the same is decided below, on evidence.
-                self.log.exception("`%s` could not be refreshed", credential.conn_id)
-            credential = store.credentials.get(credential.conn_id)
-        require_usable(store, credential, utcnow())
-        token = store.credentials.tokens(credential).access_token
-        mask_secret(token)
-        return token
+        return self.use.token().access_token
+
+    async def aget_token(self) -> str:
+        """:meth:`get_token` in an event loop, such as a trigger's."""
+        return (await self.use.atoken()).access_token
+
+    @property
+    def use(self) -> Use:
+        """The hook's use of its credential: hands out tokens and hears of it when one is refused."""
+        from airflow_oauth_guard.hooks.using import Use
+
+        if self._use is None:
+            self._use = Use(self.oauth_guard_conn_id, lambda: self)
+        return self._use
 
     def test_connection(self) -> tuple[bool, str]:
         """A live probe, for the Test button. It refreshes nothing: here is nowhere to keep a rotated token.
@@ -255,8 +256,14 @@ class OAuthGuardHook(BaseHook):
     # -- what operators and triggers call -----------------------------------------------------------------------
 
     def run(self, flow: Coroutine[Any, Any, Result]) -> Result:
-        """Drive one of the flows below in a worker."""
-        return asyncio.run(flow)
+        """Drive one of the flows below from code that is not asynchronous; it blocks."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(flow)
+        # A task that is asynchronous itself calls us in its loop, where there can be no second one.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, flow).result()
 
     async def refresh(
         self,
@@ -265,15 +272,17 @@ class OAuthGuardHook(BaseHook):
         *,
         investigation_id: int | None = None,
         declared: Grant | None = None,
+        rejected: int | None = None,
     ) -> RefreshResult:
         """Ask for a new access token, if it is time to; see :class:`~airflow_oauth_guard.hooks.refreshing.Refresh`.
 
         Args:
             investigation_id: For a repeat inside an investigation, which is due by definition.
             declared: For the class check: the grant to use instead of the connection's.
+            rejected: The generation whose access token was refused to a consumer, which makes it due.
         """
         began = time.monotonic()
-        result = await Refresh(self, store, observer, investigation_id, declared).run()
+        result = await Refresh(self, store, observer, investigation_id, declared, rejected).run()
         took = timedelta(seconds=time.monotonic() - began)
         await asyncio.to_thread(metrics.refreshed, result.outcome, took, **self.tags)
         return result

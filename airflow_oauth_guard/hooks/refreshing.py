@@ -70,6 +70,8 @@ class Refresh(Renewal):
     declared: Grant | None = None
     """For the class check: the grant as the catalog declares it. What it brings is kept like any other; what it does not bring
     is no failure of the connection's own form."""
+    rejected: int | None = None
+    """The generation whose access token was refused to a consumer: it is renewed, whatever life the clock gives it."""
 
     @property
     def grant(self) -> Grant:
@@ -132,7 +134,7 @@ class Refresh(Renewal):
             assert credential.attempt_after is not None
             wait = words(credential.attempt_after - now)
             return self._result(Refreshed.HELD, f"it failed {credential.failures} times; next try in {wait}")
-        if not credential.is_due(now):
+        if not credential.is_due(now) and credential.generation != self.rejected:
             return self._result(Refreshed.FRESH, f"{words(credential.life.remaining(now))} of life left")
         return None
 

@@ -105,8 +105,14 @@ def of_investigation(connection: Connection, investigation_id: int, opening_id: 
         .order_by(evidence.c.id.desc())
         .limit(1)
     )
-    rows = [opening, *connection.execute(control).mappings(), *connection.execute(looks).mappings()]
+    used = select(evidence).where(own, evidence.c.kind == Kind.USE.value).order_by(evidence.c.id.desc()).limit(USES)
+    refusals = reversed(connection.execute(used).mappings().all())
+    rows = [opening, *refusals, *connection.execute(control).mappings(), *connection.execute(looks).mappings()]
     return [from_row(row) for row in rows]
+
+
+USES = 20
+"""So many refusals of consumers are looked at, the newest; two with a pause between say as much."""
 
 
 CONTROL_SERVES_FOR = timedelta(hours=24)

@@ -62,6 +62,10 @@ class Credential:
     """The name of its preset; empty where none is known."""
 
     @property
+    def is_active(self) -> bool:
+        return self.status is Status.ACTIVE
+
+    @property
     def client_name(self) -> str:
         """Names the client in incidents about all its credentials."""
         return self.client_key[:12]

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from airflow_oauth_guard.domain.incidents import Incident
 from airflow_oauth_guard.store.authorizations import Authorizations
 from airflow_oauth_guard.store.clients import Clients
+from airflow_oauth_guard.store.consumers import Consumers
 from airflow_oauth_guard.store.credentials import Credentials
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher
@@ -51,6 +52,7 @@ class Store:
         self.credentials = Credentials(self.database, cipher)
         self.authorizations = Authorizations(self.database, cipher)
         self.clients = Clients(self.database)
+        self.consumers = Consumers(self.database, cipher)
         self.investigations = Investigations(self.database)
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)

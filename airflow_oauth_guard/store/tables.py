@@ -372,6 +372,19 @@ watch = Table(
     **MYSQL,
 )
 
+# Which tasks use which credential: whom a failing one stops.
+consumers = Table(
+    "oauth_guard_consumers",
+    metadata,
+    Column("credential_id", ForeignKey(credentials.c.id), primary_key=True, autoincrement=False),
+    Column("dag_id", String(250), primary_key=True),
+    Column("task_id", String(250), primary_key=True),
+    Column("first_used_at", UtcDateTime, nullable=False),
+    # Not of each use: it is written anew when it has become old.
+    Column("last_used_at", UtcDateTime, nullable=False, index=True),
+    **MYSQL,
+)
+
 heartbeats = Table(
     "oauth_guard_heartbeats",
     metadata,
@@ -386,6 +399,8 @@ heartbeats = Table(
     # 1 for what the detector found at the destination; it says nothing of a run.
     Column("measured", Integer, nullable=False, default=0, server_default="0"),
     _asked_by(),
+    # What a run says of itself beside the number, such as why it skipped.
+    Column("note", String(500), nullable=False, default="", server_default=""),
     CheckConstraint("row_count IS NULL OR row_count >= 0", name="rows_not_negative"),
     Index("ix_oauth_guard_heartbeats_heard", "source", "at"),
     **MYSQL,
