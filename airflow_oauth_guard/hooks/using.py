@@ -120,7 +120,9 @@ class Use:
     async def atoken(self) -> Handed:
         """:meth:`token` in an event loop."""
         who = _observer()
-        return self._in_hand() or await _apatiently(lambda: self._found_or_renewed(who))
+        if (in_hand := self._in_hand()) is not None:
+            return in_hand
+        return await _apatiently(lambda: self._found_or_renewed(who))
 
     async def _found_or_renewed(self, who: Observer) -> Handed:
         return await asyncio.to_thread(self._looked_up, who) or await self._renewed(who)
