@@ -77,6 +77,23 @@ class Handed:
         return self.lapses_at is not None and now < self.lapses_at
 
 
+def get_token(conn_id: str) -> str:
+    """The access token of a guarded connection, refreshed first where it is due; for clients that take a token.
+
+    Ask again for each piece of work: what is returned is a text, and grows old in your hands.
+
+    Raises:
+        CredentialUnusableError: If there is none that may be used; says why and what to do.
+        StoreUnavailableError: If the store is gone for longer than :data:`STORE_PATIENCE`.
+    """
+    return Use(conn_id).token().access_token
+
+
+async def aget_token(conn_id: str) -> str:
+    """:func:`get_token` in an event loop."""
+    return (await Use(conn_id).atoken()).access_token
+
+
 class Use:
     """One consumer's use of one credential. Safe to share between threads.
 
