@@ -6,26 +6,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_guard.cli.output import clear_errors, print_table, read_input
-from airflow_oauth_guard.domain.clock import parse_instant, words
+from airflow_oauth_guard.cli.output import clear_errors, print_table
+from airflow_oauth_guard.domain.clock import words
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.incidents import About
-from airflow_oauth_guard.errors import ConfigurationError
-from airflow_oauth_guard.grants.settings import DEFAULT_MARGIN
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.transport import utcnow
-from airflow_oauth_guard.metadata import connection_types
-from airflow_oauth_guard.store.records import Enrollment
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.grants.device_code import Invitation
     from airflow_oauth_guard.store.store import Store
     from airflow_oauth_guard.store.upkeep import Rotation
-
-CONN_TYPE_PREFIX = "oauth_guard_"
 
 
 def main() -> None:
@@ -41,18 +34,6 @@ def main() -> None:
         subparser.set_defaults(func=command.func)
     args = parser.parse_args()
     args.func(args)
-
-
-def import_tokens(args: argparse.Namespace) -> None:
-    """Read credentials and store their tokens; all or none."""
-    with clear_errors():
-        enrollments = read_credentials(read_input(args.file))
-        store = open_store()
-        for enrollment in enrollments:
-            stored = store.credentials.import_tokens(
-                enrollment, utcnow(), Observer(task_id="airflow oauth-guard import")
-            )
-            print(f"{stored.conn_id}: generation {stored.generation}, {stored.status.value}")  # noqa: T201
 
 
 def connect(args: argparse.Namespace) -> None:
@@ -161,60 +142,6 @@ def roster(store: Store) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-_KEYS = frozenset({"conn_id", "connection_class", "access_token", "refresh_token", "expires_at"})
-
-
-def read_credentials(text: str) -> list[Enrollment]:
-    """Check what is to be imported, all of it, before anything is stored.
-
-    Raises:
-        ConfigurationError: Naming the entry and the key that is wrong; never repeating a token.
-    """
-    try:
-        entries = json.loads(text)
-    except ValueError as error:
-        # The parser's message names a position and quotes nothing.
-        raise ConfigurationError(f"The input is not JSON: {error}") from error
-    entries = [entries] if isinstance(entries, Mapping) else entries
-    if not isinstance(entries, list) or not entries:
-        raise ConfigurationError("The input holds no credentials; write a JSON list of objects.")
-    enrollments = [_enrollment(entry, position) for position, entry in enumerate(entries, start=1)]
-    names = [enrollment.conn_id for enrollment in enrollments]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"Credential `{twice[0]}` is there twice; which tokens are the newer ones?")
-    return enrollments
-
-
-def _enrollment(entry: Any, position: int) -> Enrollment:
-    if not isinstance(entry, Mapping):
-        raise ConfigurationError(f"Credential {position} is a {type(entry).__name__}; write an object.")
-    where = f"Credential {position} (`{entry.get('conn_id', 'no conn_id')}`)"
-    if unknown := entry.keys() - _KEYS:
-        raise ConfigurationError(f"{where}: unknown key `{min(unknown)}`; known are {', '.join(sorted(_KEYS))}.")
-    for key, value in entry.items():
-        if not isinstance(value, str) or not value:
-            raise ConfigurationError(f"{where}: `{key}` is not text.")
-    classes = sorted(conn_type.removeprefix(CONN_TYPE_PREFIX) for conn_type in connection_types())
-    if "conn_id" not in entry:
-        raise ConfigurationError(f"{where}: `conn_id` is missing.")
-    if entry.get("connection_class") not in classes:
-        raise ConfigurationError(f"{where}: `connection_class` must be one of {', '.join(classes)}.")
-    if "access_token" not in entry and "refresh_token" not in entry:
-        raise ConfigurationError(f"{where}: neither `access_token` nor `refresh_token` is there.")
-    expires_at = (
-        parse_instant(entry["expires_at"], f"expires_at of {entry['conn_id']}") if "expires_at" in entry else None
-    )
-    return Enrollment(
-        conn_id=entry["conn_id"],
-        connection_class=entry["connection_class"],
-        client_key="",
-        margin=DEFAULT_MARGIN,
-        access_token=entry.get("access_token", ""),
-        refresh_token=entry.get("refresh_token", ""),
-        expires_at=expires_at,
-    )
 
 
 def open_store() -> Store:

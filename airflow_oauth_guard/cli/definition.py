@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-ARG_FILE = Arg(
-    ("file",), nargs="?", default="-", help="A JSON file of credentials, or - for standard input (the default)."
+
+def _move(what: str) -> Callable[[str], tuple[str, str]]:
+    """The type of an option whose order among others counts: its value with what it names."""
+    return lambda name: (what, name)
+
+
+ARG_FILE = Arg(("file",), nargs="?", default="-", help="A JSON file, or - for standard input (the default).")
+ARG_CONNECTION = Arg(
+    ("--connection",),
+    dest="moves",
+    action="append",
+    type=_move("connection"),
+    metavar="CONN_ID",
+    help="An Airflow connection of any type that holds tokens now.",
+)
+ARG_VARIABLE = Arg(
+    ("--variable",),
+    dest="moves",
+    action="append",
+    type=_move("variable"),
+    metavar="KEY",
+    help="An Airflow Variable that holds tokens now: one as plain text, or JSON of any nesting.",
+)
+ARG_INTO = Arg(
+    ("--into",),
+    dest="moves",
+    action="append",
+    type=_move("into"),
+    metavar="CONN_ID",
+    help="The guarded connection (type oauth_guard_...) that they are for, behind the places they come from.",
+)
+ARG_ACCESS_TOKEN_FROM = Arg(
+    ("--access-token-from",),
+    metavar="PLACE",
+    help="Where the access token is, if its name does not tell: password, extra.session_id, prod.token. Or none.",
+)
+ARG_REFRESH_TOKEN_FROM = Arg(("--refresh-token-from",), metavar="PLACE", help="The same for the refresh token.")
+ARG_EXPIRES_AT_FROM = Arg(
+    ("--expires-at-from",), metavar="PLACE", help="The same for the instant at which the access token ends."
+)
+ARG_IMPORT_DRY_RUN = Arg(
+    ("--dry-run",), action="store_true", help="Import nothing; say what was found where, and what would happen."
 )
 ARG_JSON = Arg(("--json",), action="store_true", help="Print JSON instead of a table.")
 ARG_CONN_ID = Arg(("conn_id",), help="The credential's connection id.")
@@ -151,12 +193,20 @@ COMMANDS = (
         name="import",
         help="Put tokens into the store.",
         description=(
-            "Reads a JSON list of objects with `conn_id`, `connection_class` (e.g. refresh_token) and at least one of "
-            "`access_token` and `refresh_token`; optionally `expires_at` (ISO 8601 with a time zone) of the access "
-            "token. A known credential gets them as its next generation. Nothing is imported if any entry is wrong."
+            "With --into: takes the tokens out of Airflow connections (--connection), Variables (--variable) or, without "
+            "either, a JSON file of any form, and puts them into the store for that guarded connection, which is asked at "
+            "the next cycle. Can be repeated for others: --connection a --into b --variable c --into d. Says what it found "
+            "where by length and fingerprint, never a token; where that cannot be told it asks for one of the options "
+            "...-from. Without --into: reads a JSON list of objects with `conn_id`, `connection_class` (e.g. "
+            "refresh_token) and at least one of `access_token` and `refresh_token`; optionally `expires_at` (ISO 8601 with "
+            "a time zone) of the access token. A known credential gets them as its next generation. Nothing is imported if "
+            "anything is wrong."
         ),
-        func=lazy_load_command("airflow_oauth_guard.cli.commands.import_tokens"),
-        args=(ARG_FILE,),
+        func=lazy_load_command("airflow_oauth_guard.cli.importing.import_tokens"),
+        args=(
+            *(ARG_FILE, ARG_CONNECTION, ARG_VARIABLE, ARG_INTO),
+            *(ARG_ACCESS_TOKEN_FROM, ARG_REFRESH_TOKEN_FROM, ARG_EXPIRES_AT_FROM, ARG_IMPORT_DRY_RUN),
+        ),
     ),
     ActionCommand(
         name="connect",

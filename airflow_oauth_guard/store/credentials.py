@@ -119,6 +119,27 @@ class Credentials:
                     self._remember_seeds(connection, existing.id, now, *given)
             return self._require(connection, enrollment.conn_id)
 
+    def unread(self, enrollment: Enrollment) -> Enrollment:
+        """What is left of it without the tokens that this credential has been given before.
+
+        A copy that stayed where tokens came from is no news, however often it is read: what it led to lives here, and a
+        refresh token that was replaced since may cost the grant when it is sent again.
+        """
+        with self._database.read() as connection:
+            known = self._find(connection, enrollment.conn_id)
+            if known is None:
+                return enrollment
+            query = select(seeds.c.fingerprint).where(seeds.c.credential_id == known.id)
+            read = {*connection.execute(query).scalars()}
+            held = self._tokens(connection, known.id)
+        old = {token for token in (enrollment.access_token, enrollment.refresh_token) if fingerprint(token) in read}
+        old |= {held.access_token, held.refresh_token}
+        return replace(
+            enrollment,
+            access_token="" if enrollment.access_token in old else enrollment.access_token,
+            refresh_token="" if enrollment.refresh_token in old else enrollment.refresh_token,
+        )
+
     def revert(self, conn_id: str, now: datetime, observer: Observer) -> Credential:
         """Bring back the tokens of the generation before, because a person says that the newest are wrong.
 

@@ -265,6 +265,17 @@ def imported(store: Store, number: int | str) -> Credential:
     return store.credentials.import_tokens(given, NOW, WORKER)
 
 
+def test_what_a_credential_has_been_given_before_is_no_news_even_when_it_was_replaced_since(store: Store) -> None:
+    given = enrollment(access_token="imported-1", refresh_token="imported-1")
+    assert store.credentials.unread(given) == given
+    imported(store, 1)
+    renewed(store)
+    assert store.credentials.unread(given) == replace(given, access_token="", refresh_token="")
+    held = store.credentials.tokens(store.credentials.get("crm"))
+    newer = replace(given, access_token="imported-2", refresh_token=held.refresh_token)
+    assert store.credentials.unread(newer) == replace(newer, refresh_token="")
+
+
 def test_tokens_that_were_imported_first_are_not_undone_by_the_first_look_at_the_connection(store: Store) -> None:
     assert imported(store, 1).generation == 1
     credential = enrolled(store)

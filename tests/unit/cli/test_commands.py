@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import re
 import sys
 import time
 from datetime import timedelta
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -21,10 +19,8 @@ from cryptography.fernet import Fernet
 from airflow_oauth_guard.cli import commands, definition
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.sources import Source
-from airflow_oauth_guard.domain.status import Status
-from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.hooks.config import get_store
-from airflow_oauth_guard.metadata import connection_types
+from airflow_oauth_guard.store.records import Enrollment
 from airflow_oauth_guard.store.upkeep import Rotation
 from tests.airflow_parts import (
     CALLBACK,
@@ -34,7 +30,6 @@ from tests.airflow_parts import (
     expire,
     incident_about,
     lapse,
-    nothing_secret_is_kept,
     rows,
     utcnow,
 )
@@ -54,144 +49,6 @@ ENTRY = {
 def outside_a_server(monkeypatch):
     # The commands call themselves a server, so that Airflow looks connections up for them; only for this test.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
-
-
-def imports(tmp_path: Path, given: Any) -> None:
-    path = tmp_path / "tokens.json"
-    path.write_text(given if isinstance(given, str) else json.dumps(given))
-    commands.import_tokens(argparse.Namespace(file=str(path)))
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return {name: value for name, value in {**ENTRY, **changes}.items() if value is not None}
-
-
-# -- import -----------------------------------------------------------------------------------------------------------
-
-
-def test_tokens_are_stored_encrypted_and_what_was_done_is_said_without_them(store, tmp_path, capsys):
-    imports(tmp_path, [ENTRY, changed(conn_id="ads")])
-    assert capsys.readouterr().out == "crm_prod: generation 1, active\nads: generation 1, active\n"
-    credential = store.credentials.get("crm_prod")
-    tokens = store.credentials.tokens(credential)
-    assert (tokens.access_token, tokens.refresh_token) == (f"{PLANTED}access", f"{PLANTED}refresh")
-    assert credential.life.expires_at.isoformat() == "2030-01-01T00:00:00+00:00"
-    nothing_secret_is_kept(store, (PLANTED,))
-
-
-def test_one_object_is_a_list_of_one_and_standard_input_is_read(store, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(ENTRY).encode())))
-    commands.import_tokens(argparse.Namespace(file="-"))
-    assert store.credentials.get("crm_prod").generation == 1
-
-
-def test_twice_is_once(store, tmp_path, capsys):
-    imports(tmp_path, [ENTRY])
-    before = rows(store, "oauth_guard_tokens")
-    imports(tmp_path, [ENTRY])
-    assert rows(store, "oauth_guard_tokens") == before
-    assert "generation 1" in capsys.readouterr().out.splitlines()[1]
-
-
-def test_other_tokens_are_the_next_generation_and_bring_an_expired_credential_back(store, tmp_path):
-    imports(tmp_path, [ENTRY])
-    expire(store, "crm_prod")
-    imports(tmp_path, [changed(refresh_token=f"{PLANTED}newer")])
-    credential = store.credentials.get("crm_prod")
-    assert (credential.generation, credential.status) == (2, Status.ACTIVE)
-    assert store.credentials.tokens(credential).refresh_token == f"{PLANTED}newer"
-
-
-@pytest.mark.parametrize("connection_type", sorted(connection_types()))
-def test_every_connection_class_can_be_imported(connection_type):
-    name = connection_type.removeprefix("oauth_guard_")
-    [enrollment] = commands.read_credentials(json.dumps(changed(connection_class=name)))
-    assert enrollment.connection_class == name
-
-
-BAD = {
-    "no JSON": ("{", "not JSON"),
-    "nothing": ("", "not JSON"),
-    "an empty list": ([], "no credentials"),
-    "a number": (7, "no credentials"),
-    "null": (None, "no credentials"),
-    "a list of text": ([ENTRY, f"{PLANTED}text"], "Credential 2 is a str"),
-    "an unknown key": ([changed(acess_token=f"{PLANTED}x")], "unknown key `acess_token`"),
-    "no connection id": ([changed(conn_id=None)], "`conn_id`"),
-    "an empty connection id": ([changed(conn_id="")], "`conn_id`"),
-    "no class": ([changed(connection_class=None)], "`connection_class` must be one of"),
-    "an unknown class": ([changed(connection_class="oauth1")], "client_credentials, github_app, instagram_refresh"),
-    "the connection type": ([changed(connection_class="oauth_guard_refresh_token")], "`connection_class`"),
-    "no token": ([changed(access_token=None, refresh_token=None)], "neither"),
-    "a token that is no text": ([changed(access_token=[f"{PLANTED}x"])], "`access_token` is not text"),
-    "no instant": ([changed(expires_at="soon")], "expires_at of crm_prod"),
-    "a date": ([changed(expires_at="2030-01-01")], "expires_at of crm_prod"),
-    "a number of seconds": ([changed(expires_at=1893456000)], "`expires_at` is not text"),
-    "a naive instant": ([changed(expires_at="2030-01-01T00:00:00")], "no time zone; add one"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_named_nothing_is_stored_and_no_token_is_repeated(case, store, tmp_path, capsys):
-    given, said = BAD[case]
-    with pytest.raises(SystemExit) as raised:
-        imports(tmp_path, given if isinstance(given, str) else json.dumps(given))
-    shown = capsys.readouterr()
-    assert raised.value.code == 1
-    assert said in shown.err
-    assert shown.err.startswith("airflow oauth-guard: ")
-    assert PLANTED not in shown.err + shown.out
-    assert store.credentials.roster() == []
-
-
-def test_all_or_none(store, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        imports(tmp_path, [ENTRY, changed(conn_id="ads", expires_at="2030-01-01T00:00:00")])
-    assert store.credentials.roster() == []
-    assert "expires_at of ads" in capsys.readouterr().err
-
-
-def test_a_credential_named_twice_is_refused(store, tmp_path):
-    with pytest.raises(SystemExit):
-        imports(tmp_path, [ENTRY, changed(refresh_token=f"{PLANTED}other")])
-    assert store.credentials.roster() == []
-
-
-def test_a_file_that_is_not_there_is_one_line_and_no_traceback(store, tmp_path, capsys):
-    with pytest.raises(SystemExit) as raised:
-        commands.import_tokens(argparse.Namespace(file=str(tmp_path / "absent.json")))
-    assert raised.value.code == 1
-    assert "absent.json" in capsys.readouterr().err
-
-
-def test_a_file_that_is_no_text_is_one_line_and_no_traceback(store, tmp_path, capsys):
-    (tmp_path / "tokens.bin").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SystemExit) as raised:
-        commands.import_tokens(argparse.Namespace(file=str(tmp_path / "tokens.bin")))
-    assert raised.value.code == 1
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
-def test_an_import_leaves_a_known_credentials_settings_alone(connect, store, tmp_path):
-    guarded = connect(expire_policy="evidence", alert_route="crm-owners", refresh_margin=60)
-    guarded.enrolled(store)
-    imports(tmp_path, [changed(conn_id=guarded.conn_id)])
-    credential = guarded.credential(store)
-    assert credential.generation == 2
-    assert (credential.expire_policy, credential.alert_route) == ("evidence", "crm-owners")
-    assert credential.life.margin == timedelta(seconds=60)
-
-
-def test_imported_tokens_are_refreshed_by_their_connection(connect, store, tmp_path):
-    guarded = connect(seeded=False)
-    tokens = {"access_token": guarded.minted.access_token, "refresh_token": guarded.minted.refresh_token}
-    imports(tmp_path, [changed(conn_id=guarded.conn_id, expires_at=None, **tokens)])
-    assert guarded.refresh(store).outcome.value == "renewed"
-
-
-def test_reading_checks_everything_before_anything_is_returned():
-    with pytest.raises(ConfigurationError, match="Credential 2"):
-        commands.read_credentials(json.dumps([ENTRY, {}]))
 
 
 # -- status -----------------------------------------------------------------------------------------------------------
@@ -364,14 +221,15 @@ def test_the_same_commands_are_there_for_airflow_before_3_2(store, tmp_path, mon
     assert "evidence: 0 would go" in said
 
 
-def test_the_tokens_before_are_brought_back_and_again_undone(store, tmp_path, capsys):
-    imports(tmp_path, [ENTRY])
-    imports(tmp_path, [{**ENTRY, "refresh_token": "pasted wrongly"}])
-    commands.revert(argparse.Namespace(conn_id=ENTRY["conn_id"]))
+def test_the_tokens_before_are_brought_back_and_again_undone(store, capsys):
+    enrolled(store, refresh_token="the right one")
+    pasted = Enrollment("crm", "refresh_token", "client-a", timedelta(minutes=10), refresh_token="pasted wrongly")
+    store.credentials.import_tokens(pasted, utcnow(), Observer())
+    commands.revert(argparse.Namespace(conn_id="crm"))
     assert "generation 3, active" in capsys.readouterr().out
-    assert store.credentials.tokens(store.credentials.get(ENTRY["conn_id"])).refresh_token == ENTRY["refresh_token"]
-    commands.revert(argparse.Namespace(conn_id=ENTRY["conn_id"]))
-    assert store.credentials.tokens(store.credentials.get(ENTRY["conn_id"])).refresh_token == "pasted wrongly"
+    assert store.credentials.tokens(store.credentials.get("crm")).refresh_token == "the right one"
+    commands.revert(argparse.Namespace(conn_id="crm"))
+    assert store.credentials.tokens(store.credentials.get("crm")).refresh_token == "pasted wrongly"
     with pytest.raises(SystemExit):
         commands.revert(argparse.Namespace(conn_id="nobody"))
     assert "`nobody`" in capsys.readouterr().err
@@ -434,8 +292,8 @@ def test_airflow_finds_the_commands_and_what_they_call():
     assert all(callable(command.func) for command in group.subcommands)
 
 
-def test_without_a_fernet_key_the_store_does_not_open(store, tmp_path, monkeypatch, capsys):
+def test_without_a_fernet_key_the_store_does_not_open(store, monkeypatch, capsys):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     with pytest.raises(SystemExit):
-        imports(tmp_path, [ENTRY])
+        commands.status(argparse.Namespace(json=True))
     assert "fernet_key" in capsys.readouterr().err
