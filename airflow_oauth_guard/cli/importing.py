@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,8 @@ def _what_was_found(plan: Plan) -> Iterator[str]:
         else:
             token = plan.found.tokens[kind]
             yield f"  {kind}: {len(token)} characters, fingerprint {fingerprint(token)}, from {leaf}"
+    if ACCESS_TOKEN not in plan.found.places:
+        yield f"  {ACCESS_TOKEN}: none; the first refresh brings one, or say where it is with {option(ACCESS_TOKEN)}"
 
 
 def _what_next(move: Move) -> str:
@@ -250,9 +253,9 @@ def read_credentials(text: str) -> list[Enrollment]:
     if not isinstance(entries, list) or not entries:
         raise ConfigurationError("The input holds no credentials; write a JSON list of objects.")
     enrollments = [_enrollment(entry, position) for position, entry in enumerate(entries, start=1)]
-    names = [enrollment.conn_id for enrollment in enrollments]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"Credential `{twice[0]}` is there twice; which tokens are the newer ones?")
+    [(name, times)] = Counter(enrollment.conn_id for enrollment in enrollments).most_common(1)
+    if times > 1:
+        raise ConfigurationError(f"Credential `{name}` is there twice; which tokens are the newer ones?")
     return enrollments
 
 

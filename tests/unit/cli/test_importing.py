@@ -397,7 +397,9 @@ def test_standard_input_of_any_form_goes_into_a_credential(crm, store, monkeypat
     given_on_standard_input(monkeypatch, json.dumps({"prod": {"refresh_token": REFRESH}}))
     run("--into", crm.conn_id)
     assert held(store, crm.conn_id) == ("", REFRESH)
-    assert "from `prod.refresh_token` of standard input" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "from `prod.refresh_token` of standard input" in said
+    assert "access_token: none; the first refresh brings one" in said
 
 
 def test_many_are_moved_at_once_each_into_the_next_that_is_named(airflow, connect, store):
