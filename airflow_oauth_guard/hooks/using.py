@@ -335,7 +335,11 @@ def _patiently(call: Callable[[], Result]) -> Result:
 
 
 async def _apatiently(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    found: Result = await tenacity.AsyncRetrying(**_PATIENCE)(call)
+    # Tenacity awaits what it can see to be asynchronous; a function that returns a coroutine is not.
+    async def awaited() -> Result:
+        return await call()
+
+    found: Result = await tenacity.AsyncRetrying(**_PATIENCE)(awaited)
     return found
 
 
