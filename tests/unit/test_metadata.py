@@ -107,7 +107,7 @@ def test_every_module_there_is_is_told(section):
 
 
 def test_every_class_and_function_imports():
-    for path in DOCUMENT["notifications"] + DOCUMENT["cli"]:
+    for path in DOCUMENT["notifications"] + DOCUMENT["secrets-backends"] + DOCUMENT["cli"]:
         assert callable(imported(path))
     for entry in DOCUMENT["connection-types"]:
         assert issubclass(imported(entry["hook-class-name"]), OAuthGuardHook)

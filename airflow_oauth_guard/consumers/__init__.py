@@ -1,0 +1,1 @@
+"""How an existing DAG uses a guarded token."""
