@@ -52,6 +52,11 @@ ARG_IMPORT_DRY_RUN = Arg(
 ARG_JSON = Arg(("--json",), action="store_true", help="Print JSON instead of a table.")
 ARG_CONN_ID = Arg(("conn_id",), help="The credential's connection id.")
 ARG_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Delete nothing; only count what would go.")
+ARG_AGAIN = Arg(
+    ("--again",),
+    action="store_true",
+    help="Take tokens, too, that the credential has had before. A refresh token that was replaced since is spent, as a rule.",
+)
 
 ARG_ANSWERS = Arg(
     ("file",), nargs="?", default="-", help="A file with one answer or many, or - for standard input (the default)."
@@ -67,6 +72,10 @@ ARG_SOURCE = Arg(("source",), help="The source's name.")
 ARG_ROWS = Arg(("--rows",), help="How many rows the job moved. Leave it out where nobody knows, which is not zero.")
 ARG_AT = Arg(("--at",), help="When the job ran (ISO 8601 with a time zone); now by default.")
 ARG_WATERMARK = Arg(("--watermark",), help="How far the data reaches (ISO 8601 with a time zone).")
+ARG_NOTE = Arg(
+    ("--note",),
+    help="What the run says beside the number. One that begins with `skipped:` is of a run that did nothing, and is no delivery.",
+)
 ARG_RUN = Arg(("--run",), help="The run's name: one heartbeat for each, however often it is sent.")
 ARG_FOR = Arg(("--for",), dest="lasting", help="How long, such as 4h or 2d.")
 ARG_MUTE_UNTIL = Arg(("--until",), help="Until when (ISO 8601 with a time zone).")
@@ -125,7 +134,7 @@ COMMANDS = (
             "--run, or the same --at where there is none, it is one heartbeat."
         ),
         func=lazy_load_command("airflow_oauth_guard.cli.sources.heartbeat"),
-        args=(ARG_SOURCE, ARG_ROWS, ARG_AT, ARG_WATERMARK, ARG_RUN),
+        args=(ARG_SOURCE, ARG_ROWS, ARG_AT, ARG_WATERMARK, ARG_RUN, ARG_NOTE),
     ),
     ActionCommand(
         name="sources",
@@ -199,13 +208,13 @@ COMMANDS = (
             "where by length and fingerprint, never a token; where that cannot be told it asks for one of the options "
             "...-from. Without --into: reads a JSON list of objects with `conn_id`, `connection_class` (e.g. "
             "refresh_token) and at least one of `access_token` and `refresh_token`; optionally `expires_at` (ISO 8601 with "
-            "a time zone) of the access token. A known credential gets them as its next generation. Nothing is imported if "
-            "anything is wrong."
+            "a time zone) of the access token. A known credential gets them as its next generation, unless it has had them "
+            "before. Nothing is imported if anything is wrong."
         ),
         func=lazy_load_command("airflow_oauth_guard.cli.importing.import_tokens"),
         args=(
             *(ARG_FILE, ARG_CONNECTION, ARG_VARIABLE, ARG_INTO),
-            *(ARG_ACCESS_TOKEN_FROM, ARG_REFRESH_TOKEN_FROM, ARG_EXPIRES_AT_FROM, ARG_IMPORT_DRY_RUN),
+            *(ARG_ACCESS_TOKEN_FROM, ARG_REFRESH_TOKEN_FROM, ARG_EXPIRES_AT_FROM, ARG_IMPORT_DRY_RUN, ARG_AGAIN),
         ),
     ),
     ActionCommand(

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 CONN_TYPE_PREFIX = "oauth_guard_"
 WHO = Observer(task_id="airflow oauth-guard import")
 NOTHING_NEW = (
-    "nothing new: it has been given these before, and what came of them since is kept; to go back to them, import them as a "
-    "JSON list"
+    "nothing new: it has been given these before, and what came of them since is kept; --again goes back to them"
 )
 
 
@@ -52,7 +51,7 @@ def import_tokens(args: argparse.Namespace) -> None:
         if moves:
             _move_all(moves, args)
         else:
-            _import_list(read_credentials(read_input(args.file)), dry_run=args.dry_run)
+            _import_list(read_credentials(read_input(args.file)), dry_run=args.dry_run, again=args.again)
 
 
 # -- from where they are today ----------------------------------------------------------------------------------------
@@ -74,7 +73,7 @@ class Plan:
     move: Move
     found: Found
     news: Enrollment
-    """Without what the credential has been given before."""
+    """Without what the credential has been given before, unless that is wanted."""
 
 
 def read_moves(args: argparse.Namespace) -> list[Move]:
@@ -120,7 +119,7 @@ def _move_all(moves: Sequence[Move], args: argparse.Namespace) -> None:
     # Before anything is looked up: it also lets this process see Airflow's connections and Variables.
     store = open_store()
     named = {kind: getattr(args, f"{kind}_from") or "" for kind in KINDS}
-    plans = [_planned(store, move, named) for move in moves]
+    plans = [_planned(store, move, named, again=args.again) for move in moves]
     generations = {credential.conn_id: credential.generation for credential in store.credentials.roster()}
     for plan in plans:
         print("\n".join(_what_was_found(plan)))  # noqa: T201
@@ -135,7 +134,7 @@ def _move_all(moves: Sequence[Move], args: argparse.Namespace) -> None:
         print(_what_next(plan.move))  # noqa: T201
 
 
-def _planned(store: Store, move: Move, named: Mapping[str, str]) -> Plan:
+def _planned(store: Store, move: Move, named: Mapping[str, str], *, again: bool) -> Plan:
     hook = _guarded(move.into)
     values = [leaf for what, name in move.olds for leaf in _values(what, name)]
     needed = hook.grant_class.sends or ACCESS_TOKEN
@@ -148,7 +147,7 @@ def _planned(store: Store, move: Move, named: Mapping[str, str]) -> Plan:
         access_token=found.tokens.get(ACCESS_TOKEN, ""),
         refresh_token=found.tokens.get(REFRESH_TOKEN, ""),
     )
-    return Plan(move, found, store.credentials.unread(enrollment))
+    return Plan(move, found, enrollment if again else store.credentials.unread(enrollment))
 
 
 def _guarded(conn_id: str) -> OAuthGuardHook:
@@ -198,14 +197,15 @@ def _what_was_found(plan: Plan) -> Iterator[str]:
         if kind == EXPIRES_AT:
             yield f"  {kind}: {plan.found.expires_at:%Y-%m-%d %H:%M:%S}Z, from {leaf}"
         else:
-            token = plan.found.tokens[kind]
-            yield f"  {kind}: {len(token)} characters, fingerprint {fingerprint(token)}, from {leaf}"
+            yield f"  {kind}: {_without_its_value(plan.found.tokens[kind])}, from {leaf}"
     if ACCESS_TOKEN not in plan.found.places:
         yield f"  {ACCESS_TOKEN}: none; the first refresh brings one, or say where it is with {option(ACCESS_TOKEN)}"
 
 
 def _what_next(move: Move) -> str:
-    olds = ", ".join("the input" if old == ("file", "-") else f"{old[0]} `{old[1]}`" for old in move.olds)
+    olds = ", ".join(
+        "where this input came from" if old == ("file", "-") else f"{old[0]} `{old[1]}`" for old in move.olds
+    )
     # Nobody fills in a placeholder in a Variable or a file.
     instead = f", and write `{{oauth-guard:{move.into}}}` where its access token was" if _has_connection(move) else ""
     return (
@@ -221,18 +221,23 @@ def _has_connection(move: Move) -> bool:
 # -- from a list ------------------------------------------------------------------------------------------------------
 
 
-def _import_list(enrollments: Sequence[Enrollment], *, dry_run: bool) -> None:
+def _import_list(enrollments: Sequence[Enrollment], *, dry_run: bool, again: bool) -> None:
     store = open_store()
     for enrollment in enrollments:
-        if dry_run:
-            given = (ACCESS_TOKEN, enrollment.access_token), (REFRESH_TOKEN, enrollment.refresh_token)
-            said = ", ".join(
-                f"{kind} of {len(token)} characters, fingerprint {fingerprint(token)}" for kind, token in given if token
-            )
+        news = enrollment if again else store.credentials.unread(enrollment)
+        given = {ACCESS_TOKEN: news.access_token, REFRESH_TOKEN: news.refresh_token}
+        if not any(given.values()):
+            print(f"{enrollment.conn_id}: {NOTHING_NEW}")  # noqa: T201
+        elif dry_run:
+            said = ", ".join(f"{kind}: {_without_its_value(token)}" for kind, token in given.items() if token)
             print(f"{enrollment.conn_id}: {said}; nothing was imported")  # noqa: T201
-            continue
-        stored = store.credentials.import_tokens(enrollment, utcnow(), WHO)
-        print(f"{stored.conn_id}: generation {stored.generation}, {stored.status.value}")  # noqa: T201
+        else:
+            stored = store.credentials.import_tokens(news, utcnow(), WHO)
+            print(f"{stored.conn_id}: generation {stored.generation}, {stored.status.value}")  # noqa: T201
+
+
+def _without_its_value(token: str) -> str:
+    return f"{len(token)} characters, fingerprint {fingerprint(token)}"
 
 
 _KEYS = frozenset({"conn_id", "connection_class", "access_token", "refresh_token", "expires_at"})

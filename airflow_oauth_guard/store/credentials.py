@@ -585,7 +585,7 @@ class Credentials:
             return False
         log.warning(
             "Connection `%s`, as this process sees it, holds a token that was replaced since; the newer ones are kept. To "
-            "use it all the same: `airflow oauth-guard import`",
+            "use it all the same: `airflow oauth-guard import --again`",
             known.conn_id,
         )
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ pytest.importorskip("airflow", reason="the commands need Airflow")
 
 from airflow_oauth_guard.cli import importing
 from airflow_oauth_guard.cli.definition import COMMANDS
+from airflow_oauth_guard.cli.finding import Leaf
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.metadata import connection_types
@@ -43,13 +45,17 @@ def outside_a_server(monkeypatch):
     monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
 
 
-def run(*arguments: str) -> None:
-    """The command, with its options read as Airflow reads them."""
+def parsed(*arguments: str) -> argparse.Namespace:
+    """The options as Airflow reads them."""
     [command] = [command for command in COMMANDS if command.name == "import"]
     parser = argparse.ArgumentParser()
     for argument in command.args:
         argument.add_to_parser(parser)
-    command.func(parser.parse_args(arguments))
+    return parser.parse_args(arguments)
+
+
+def run(*arguments: str) -> None:
+    importing.import_tokens(parsed(*arguments))
 
 
 def given_on_standard_input(monkeypatch, text: str) -> None:
@@ -90,7 +96,20 @@ def test_twice_is_once(store, tmp_path, capsys):
     before = rows(store, "oauth_guard_tokens")
     imports(tmp_path, [ENTRY])
     assert rows(store, "oauth_guard_tokens") == before
-    assert "generation 1" in capsys.readouterr().out.splitlines()[1]
+    assert "crm_prod: nothing new" in capsys.readouterr().out
+
+
+def test_a_list_that_is_read_again_brings_no_spent_token_back_unless_that_is_said(crm, store, tmp_path):
+    tokens = {"access_token": crm.minted.access_token, "refresh_token": crm.minted.refresh_token}
+    given = [changed(conn_id=crm.conn_id, expires_at=None, **tokens)]
+    imports(tmp_path, given)
+    assert crm.refresh(store).outcome.value == "renewed"
+    imports(tmp_path, given)
+    assert crm.credential(store).generation == 2
+    assert held(store, crm.conn_id) != tuple(tokens.values())
+    run(str(tmp_path / "tokens.json"), "--again")
+    assert crm.credential(store).generation == 3
+    assert held(store, crm.conn_id) == tuple(tokens.values())
 
 
 def test_other_tokens_are_the_next_generation_and_bring_an_expired_credential_back(store, tmp_path):
@@ -199,7 +218,7 @@ def test_a_dry_run_of_a_list_says_what_is_there_and_stores_nothing(store, tmp_pa
     path.write_text(json.dumps([ENTRY]))
     run(str(path), "--dry-run")
     said = capsys.readouterr().out
-    assert f"refresh_token of {len(REFRESH)} characters, fingerprint {fingerprint(REFRESH)}" in said
+    assert f"refresh_token: {len(REFRESH)} characters, fingerprint {fingerprint(REFRESH)}" in said
     assert PLANTED not in said
     assert store.credentials.roster() == []
 
@@ -439,6 +458,8 @@ def test_an_old_place_that_is_read_again_never_brings_a_spent_token_back(airflow
     assert held(store, crm.conn_id) == newest
     assert crm.credential(store).generation == 2
     assert not crm.credential(store).is_due(utcnow())
+    run(*again, "--again")
+    assert held(store, crm.conn_id) == (crm.minted.access_token, crm.minted.refresh_token)
 
 
 def test_what_the_old_place_was_given_since_is_the_next_generation(airflow, crm, store):
@@ -604,3 +625,25 @@ def test_what_is_not_there_is_one_line(airflow, crm, store, capsys):
 def test_a_connection_of_another_type_is_not_imported_into(airflow, store, capsys):
     airflow.connection("plain", extra={"refresh_token": REFRESH})
     assert "which is no OAuth Guard class" in refused(capsys, "--connection", "plain", "--into", "plain")
+
+
+# -- the guide --------------------------------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "coming-from-elsewhere.md").read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_guide_can_be_typed():
+    typed = re.findall(
+        r"airflow oauth-guard import(.*)", "\n".join(re.findall(r"```console\n(.*?)```", GUIDE, re.DOTALL))
+    )
+    typed += re.findall(r"\| `([^`]*--into [^`]*)` \|", GUIDE)
+    assert len(typed) > 10
+    for arguments in typed:
+        importing.read_moves(parsed(*arguments.split()))
+
+
+def test_the_guide_names_what_is_found_by_itself():
+    [table] = re.findall(r"\| found by itself.*?\n\n", GUIDE, re.DOTALL)
+    for kind, row in zip(("refresh_token", "access_token", "expires_at"), table.strip().splitlines()[2:], strict=True):
+        for name in re.findall(r"`(\w+)`", row):
+            assert Leaf("the guide", name, "x").is_named_like(kind), name
