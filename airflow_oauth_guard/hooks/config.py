@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,10 +114,16 @@ def get_store() -> Store:
     Raises:
         StoreConfigurationError: If it cannot be used as configured.
     """
+    conn_id = option("store_conn_id")
+    return _open(_address(conn_id, int(time.monotonic() // 60)) if conn_id else _embedded(), _fernet_keys())
+
+
+@lru_cache(maxsize=1)
+def _address(conn_id: str, _minute: int) -> URL:
+    """Where the store is, looked up once a minute: in a task that takes longer than whatever is then asked there."""
     from airflow.sdk import BaseHook
 
-    conn_id = option("store_conn_id")
-    return _open(store_url(BaseHook.get_connection(conn_id)) if conn_id else _embedded(), _fernet_keys())
+    return store_url(BaseHook.get_connection(conn_id))
 
 
 async def aget_store() -> Store:

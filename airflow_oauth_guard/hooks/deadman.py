@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError
+
+if TYPE_CHECKING:
+    import requests
 
 PING_SECONDS = 10
 ATTEMPTS = 3
@@ -21,6 +24,8 @@ def ping(url: str) -> None:
         OAuthGuardError: If it did not answer with success, after three tries. The address is not repeated: who knows it can
             keep the switch quiet.
     """
+    import requests
+
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("`[oauth_guard] deadman_url` is no http(s) address.")
@@ -43,6 +48,8 @@ def ping(url: str) -> None:
 
 
 def _get(url: str) -> requests.Response:
+    import requests
+
     answer = requests.get(url, timeout=PING_SECONDS, allow_redirects=False)
     if answer.status_code >= 500:
         raise requests.HTTPError(f"{answer.status_code}")

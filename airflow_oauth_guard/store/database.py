@@ -9,12 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from alembic.command import upgrade
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, column, create_engine, event, func, inspect, select, table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -22,6 +18,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from airflow_oauth_guard.errors import StoreBusyError, StoreConfigurationError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +30,11 @@ TRIES = 5
 """A transaction that others get in the way of five times in a row meets more than chance."""
 
 VERSION_TABLE = "oauth_guard_alembic_version"
+
+NEWEST = "0005"
+"""The newest revision of ``migrations/``. A store that has it is opened without Alembic, which takes a quarter of a second
+to import: each task opens one."""
+
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another on SQLite; a write of ours takes milliseconds."""
 
@@ -70,6 +74,8 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self.engine = _engine(url, _LIMITS)
+        # The same pool of connections.
+        self._reader = self.engine.execution_options(oauth_guard_read=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -89,7 +95,7 @@ class Database:
         Raises:
             StoreUnavailableError: If the database cannot be reached.
         """
-        with _translated(self.engine), self.engine.connect().execution_options(oauth_guard_read=True) as connection:
+        with _translated(self.engine), self._reader.connect() as connection:
             yield connection
 
     def migrate(self) -> None:
@@ -99,11 +105,13 @@ class Database:
             StoreConfigurationError: If the database does not let us, or belongs to a newer release.
             StoreUnavailableError: If it cannot be reached.
         """
-        config = _alembic_config()
         try:
             with self.read() as connection:
-                if _revision(connection) == _head(config):
+                if _revision(connection) == NEWEST:
                     return
+            from alembic.command import upgrade
+
+            config = _alembic_config()
             # Changing a large table takes as long as it takes.
             patient = self.engine if self.engine.dialect.name == "sqlite" else _engine(self.engine.url, {})
             try:
@@ -253,6 +261,8 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 
 def _alembic_config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     return config
@@ -265,11 +275,10 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar_one_or_none()
 
 
-def _head(config: Config) -> str | None:
-    return ScriptDirectory.from_config(config).get_current_head()
-
-
 def _refuse_newer(connection: Connection, config: Config) -> None:
+    from alembic.script import ScriptDirectory
+    from alembic.util.exc import CommandError
+
     revision = _revision(connection)
     try:
         if revision is not None:

@@ -15,8 +15,6 @@ from airflow_oauth_guard.notifications.telling import Notifiers
 from airflow_oauth_guard.operators.approval import ExpireApprovalOperator
 from airflow_oauth_guard.operators.due import DueCredentialsOperator
 from airflow_oauth_guard.operators.expire import ExpireOperator
-from airflow_oauth_guard.operators.flat_line import DetectorCheckOperator
-from airflow_oauth_guard.operators.hand_over import HandOverOperator
 from airflow_oauth_guard.operators.heartbeat import HeartbeatOperator
 from airflow_oauth_guard.operators.refresh import RefreshOperator
 from airflow_oauth_guard.operators.report import ReportOpenOperator, ReportOperator
@@ -57,6 +55,10 @@ def guard_due_credentials(
         connections: Connection ids to guard, as a list or its JSON (templated).
         notifiers: Notifiers by alert route; ``""`` holds the default ones.
     """
+    # What Airflow imports to trigger a DAG takes half a second: pipelines that only guard their credential go without.
+    from airflow_oauth_guard.operators.flat_line import DetectorCheckOperator
+    from airflow_oauth_guard.operators.hand_over import HandOverOperator
+
     with TaskGroup(group_id="guard") as group:
         due = DueCredentialsOperator(task_id="due", connections=connections, batch_size=batch_size, **RETRIES)
         refresh = RefreshOperator.partial(task_id="refresh", map_index_template=MAP_INDEX_TEMPLATE, **RETRIES).expand(
@@ -99,20 +101,38 @@ def investigate_failures(*, notifiers: Notifiers | None = None) -> Any:
     return investigate.expand(investigation=questions())
 
 
-def guard_credential(conn_id: str, *, notifiers: Notifiers | None = None) -> RequireUsableOperator:
+def guard_credential(
+    conn_id: str,
+    *,
+    notifiers: Notifiers | None = None,
+    source: str | Source | None = None,
+    skip_when_unusable: bool = False,
+) -> RequireUsableOperator:
     """Guard one credential at the head of a pipeline. Returns the gate to put the pipeline behind::
 
         guard_credential("crm_prod") >> load
 
-    The gate opens as soon as the probe is done: a pipeline waits for no approval. It fails loudly, and never skips,
-    when there is no usable token.
+    The gate opens as soon as the probe is done: a pipeline waits for no approval. It fails loudly when there is no usable
+    token.
+
+    Args:
+        notifiers: Notifiers by alert route; ``""`` holds the default ones.
+        source: What the pipeline feeds; only to skip.
+        skip_when_unusable: Skip the pipeline instead of failing it. A heartbeat of the source says so, and is no delivery.
     """
     with TaskGroup(group_id=f"guard_{conn_id}"):
         refresh = RefreshOperator(task_id="refresh", conn_ids=[conn_id], **RETRIES)
         question = f"{{{{ (ti.xcom_pull(task_ids='{refresh.task_id}') or {{}}).get('investigations', []) | first | default('') }}}}"
         probe = _investigation(question, notifiers, conn_id=conn_id, response_timeout=PIPELINE_APPROVAL)
         refresh >> probe
-        usable = RequireUsableOperator(task_id="usable", conn_id=conn_id, trigger_rule="all_done", **NO_RETRIES)
+        usable = RequireUsableOperator(
+            task_id="usable",
+            conn_id=conn_id,
+            source=source,
+            skip_when_unusable=skip_when_unusable,
+            trigger_rule="all_done",
+            **NO_RETRIES,
+        )
         [refresh, probe] >> usable
     return usable
 

@@ -157,6 +157,7 @@ def _child(pipe: Connection, output: int, job: Callable[..., Any], args: Sequenc
     # What the parent does at its end is none of our business.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     config._open.cache_clear()
+    config._address.cache_clear()
     try:
         said = job(pipe, *args)
     except BaseException:
