@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
-from sqlalchemy.engine import URL
 
-from airflow_oauth_guard.catalog.catalog import Catalog
 from airflow_oauth_guard.domain.brake import Brake
 from airflow_oauth_guard.domain.quiet_hours import QuietHours, read_quiet_hours
 from airflow_oauth_guard.errors import ConfigurationError, StoreConfigurationError
@@ -23,7 +21,9 @@ from airflow_oauth_guard.metadata import config_default
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+    from sqlalchemy.engine import URL
 
+    from airflow_oauth_guard.catalog.catalog import Catalog
     from airflow_oauth_guard.store.store import Store
 
 DRIVERS = {
@@ -104,6 +104,8 @@ def get_catalog() -> Catalog:
     Raises:
         CatalogError: If that is no folder.
     """
+    from airflow_oauth_guard.catalog.catalog import Catalog
+
     folder = option("catalog_folder")
     return Catalog(Path(folder).expanduser() if folder else None)
 
@@ -143,6 +145,8 @@ def store_url(connection: Connection) -> URL:
     Raises:
         StoreConfigurationError: If its type is not one we can keep tokens in, or its driver is not installed.
     """
+    from sqlalchemy.engine import URL
+
     drivers = DRIVERS.get(str(connection.conn_type))
     if drivers is None:
         raise StoreConfigurationError(
@@ -172,6 +176,8 @@ LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor"})
 
 
 def _embedded() -> URL:
+    from sqlalchemy.engine import URL
+
     executors = {name.strip().rpartition(":")[2] for name in conf.get("core", "executor").split(",")}
     if not executors <= LOCAL_EXECUTORS:
         raise StoreConfigurationError(
