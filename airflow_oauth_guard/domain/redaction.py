@@ -49,11 +49,16 @@ def redact_text(text: str, secrets: Iterable[str]) -> str:
     What no database keeps, lone surrogates and NUL, is replaced as well.
     """
     text = text.encode("utf-8", "replace").decode().replace("\0", "?")
+    return _LOOKS_SECRET.sub("<redacted>", redact_known(text, secrets))
+
+
+def redact_known(text: str, secrets: Iterable[str]) -> str:
+    """Replace every known secret, however it is escaped, and nothing else: for what is long itself, such as an address."""
     # The longest first: one secret may be the beginning of another.
     for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True):
         for form in _forms(secret):
             text = text.replace(form, "<redacted>")
-    return _LOOKS_SECRET.sub("<redacted>", text)
+    return text
 
 
 def _forms(secret: str) -> Iterable[str]:

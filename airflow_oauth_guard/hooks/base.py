@@ -218,6 +218,9 @@ class OAuthGuardHook(BaseHook):
 
     async def aget_token(self) -> str:
         """:meth:`get_token` in an event loop, such as a trigger's."""
+        if self._connection is None:
+            # Not where it is read first, in a thread: of a triggerer only the loop itself may talk to its supervisor.
+            self._connection = await self.aget_connection(self.oauth_guard_conn_id)
         return (await self.use.atoken()).access_token
 
     @property
@@ -226,7 +229,7 @@ class OAuthGuardHook(BaseHook):
         from airflow_oauth_guard.hooks.using import Use
 
         if self._use is None:
-            self._use = Use(self.oauth_guard_conn_id, lambda: self)
+            self._use = Use(self.oauth_guard_conn_id, self)
         return self._use
 
     def test_connection(self) -> tuple[bool, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote_plus, urlsplit, urlunsplit
 
+from airflow_oauth_guard.domain.redaction import redact_known
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.grants.settings import GrantSettings
 
@@ -61,8 +62,10 @@ class Query:
 
     def place(self, url: str, headers: MutableMapping[str, str], access_token: str) -> str:
         parts = urlsplit(url)
-        others = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != self.name]
-        return urlunsplit(parts._replace(query=urlencode([*others, (self.name, access_token)])))
+        # The others as they are written: a signature may be about each letter of them.
+        others = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) != self.name]
+        mine = f"{quote(self.name, safe='')}={quote(access_token, safe='')}"
+        return urlunsplit(parts._replace(query="&".join([*others, mine])))
 
     def is_placed(self, url: str, headers: MutableMapping[str, str], access_token: str) -> bool:
         return (self.name, access_token) in parse_qsl(urlsplit(url).query)
@@ -90,11 +93,29 @@ def require_https(url: str, settings: GrantSettings) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not settings.allow_http:
         raise ConfigurationError(
-            f"Credential `{settings.conn_id}`: its token is not sent to {parts.scheme}://{parts.netloc}, where anybody on the "
+            f"Credential `{settings.conn_id}`: its token is not sent to {parts.scheme}://{_host(parts)}, where anybody on the "
             "way could read it. Use https, or tick `allow_http` in its connection for a test server."
         )
 
 
 def same_host(one: str, other: str) -> bool:
     """Whether two addresses are of one scheme, host and port."""
-    return urlsplit(one)[:2] == urlsplit(other)[:2]
+    return _origin(urlsplit(one)) == _origin(urlsplit(other))
+
+
+def _origin(parts: SplitResult) -> tuple[str, str]:
+    # As text: where somebody else's address has a port that is no number, it is another one all the same.
+    return parts.scheme, _host(parts).lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def without_secrets(url: str, access_token: str) -> str:
+    """The address as others may see it: without the token, and without a user's name and password."""
+    parts = urlsplit(url)
+    return redact_known(urlunsplit(parts._replace(netloc=_host(parts), fragment="")), (access_token,))
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
-from requests.exceptions import UnrewindableBodyError
+from requests.exceptions import RequestException, UnrewindableBodyError
 from requests.utils import rewind_body
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
-from airflow_oauth_guard.hooks.placement import placement_of, require_https, same_host
-from airflow_oauth_guard.hooks.transport import utcnow
+from airflow_oauth_guard.domain.redaction import redact_error
+from airflow_oauth_guard.hooks.placement import Header, placement_of, require_https, same_host, without_secrets
+from airflow_oauth_guard.hooks.transport import BODY_LIMIT, utcnow
 from airflow_oauth_guard.hooks.using import REFUSALS, Handed, Use
 
 if TYPE_CHECKING:
@@ -57,28 +58,35 @@ class GuardedAuth(AuthBase):
 
     def _on(self, handed: Handed) -> Callable[..., Response]:
         def came(response: Response, **how: Any) -> Response:
-            self._keep_at_home(response)
-            if response.status_code not in REFUSALS or not self._bears(response.request, handed):
-                return response
-            newer = self._another(handed, response)
-            return self._again(response, newer, how) if newer is not None else response
+            held = handed
+            self._tidy(response, held)
+            while self._is_refused(response, held) and (newer := self._another(held, response)) is not None:
+                response, held = self._again(response, newer, how), newer
+                self._tidy(response, held)
+            return response
 
         return came
 
-    def _keep_at_home(self, response: Response) -> None:
-        """A redirect carries no token to another host; requests itself sees to the header it knows only."""
-        request, target = response.request, response.headers.get("location")
-        if response.is_redirect and target and not same_host(str(request.url), urljoin(str(request.url), target)):
+    def _tidy(self, response: Response, handed: Handed) -> None:
+        """A redirect carries no token to another host (requests itself sees to the header it knows only), and what the
+        response says of its address, in every error it raises, holds none.
+        """
+        request, url, target = response.request, str(response.url), response.headers.get("location")
+        if response.is_redirect and target and not same_host(url, urljoin(url, target)):
             self.placement.take_out(request.headers)
+        if not isinstance(self.placement, Header):
+            response.url = without_secrets(url, handed.access_token)
 
-    def _bears(self, request: PreparedRequest, handed: Handed) -> bool:
-        return self.placement.is_placed(str(request.url), request.headers, handed.access_token)
+    def _is_refused(self, response: Response, handed: Handed) -> bool:
+        request = response.request
+        bears_it = self.placement.is_placed(str(request.url), request.headers, handed.access_token)
+        return response.status_code in REFUSALS and bears_it
 
     def _another(self, handed: Handed, response: Response) -> Handed | None:
         answer = HttpAnswer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=response.content,
+            body=response.content[:BODY_LIMIT],
             received_at=utcnow(),
         )
         request = response.request
@@ -87,19 +95,18 @@ class GuardedAuth(AuthBase):
     def _again(self, refused: Response, newer: Handed, how: dict[str, Any]) -> Response:
         """The same request once more, with the newer token."""
         request = refused.request
-        if request.body is not None and not isinstance(request.body, (str, bytes)):
+        if request.body is not None and not isinstance(request.body, str | bytes | bytearray):
             _rewind(request)
-        # Consumed and given back, so that its connection can be used again.
+        # It was read to its end, so its connection can be used again.
         refused.close()
-        # Headers it has changed, such as cookies, are those of the session.
-        jar = cast("Any", request)._cookies  # noqa: SLF001 - as in requests' own digest authentication
+        # As in requests' own digest authentication.
+        jar = cast("Any", request)._cookies  # noqa: SLF001
         cast("Any", extract_cookies_to_jar)(jar, request, refused.raw)
+        cast("Any", request).prepare_cookies(jar)
         self._place(request, newer)
         response: Response = cast("Any", refused).connection.send(request, **how)
         response.history = [*refused.history, refused]
         response.request = request
-        if response.status_code in REFUSALS:
-            self._another(newer, response)
         return response
 
 
@@ -108,8 +115,8 @@ def _rewind(request: PreparedRequest) -> None:
         rewind_body(request)
     except UnrewindableBodyError as error:
         raise UnrewindableBodyError(
-            f"The access token was refused and renewed, and the body of {request.method} {request.url} cannot be sent a second "
-            "time since it was streamed. Send it again."
+            f"The access token was refused and renewed, and the body of the {request.method} to "
+            f"{urlsplit(str(request.url)).hostname} cannot be sent a second time since it was streamed. Send it again."
         ) from error
 
 
@@ -124,3 +131,12 @@ class GuardedSession(Session):
     def __init__(self, conn_id: str, *, placement: Placement | None = None, use: Use | None = None) -> None:
         super().__init__()
         self.auth = GuardedAuth(conn_id, placement=placement, use=use)
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """As any session does; its errors quote no address that holds the token."""
+        try:
+            return super().send(request, **kwargs)
+        except RequestException as error:
+            if not isinstance(self.auth, GuardedAuth) or isinstance(self.auth.placement, Header):
+                raise
+            raise type(error)(redact_error(error), request=error.request, response=error.response) from None

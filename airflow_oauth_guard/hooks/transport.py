@@ -44,7 +44,7 @@ async def send(request: HttpRequest, *, deadline: timedelta) -> Answer:
     """
     exchange = _Exchange()
     try:
-        with _unlogged():
+        with unlogged():
             return await asyncio.wait_for(exchange.run(request), deadline.total_seconds())
     except asyncio.TimeoutError:
         return exchange.no_answer(f"nothing complete within {words(deadline)}")
@@ -159,7 +159,7 @@ def _tls(client_certificate: str) -> ssl.SSLContext:
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Keep httpx's line per request out of the log: it quotes the address, whose query can hold a token."""
     token = _sending.set(True)
     try:

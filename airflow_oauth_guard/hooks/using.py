@@ -10,27 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import tenacity
 from airflow.sdk import get_current_context
 from airflow.sdk.log import mask_secret
 
 from airflow_oauth_guard.domain.answers import HttpAnswer
-from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Verdict
+from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Shape, Verdict
 from airflow_oauth_guard.domain.investigation import DOCUMENTED
 from airflow_oauth_guard.domain.reading import read_probe_answer
 from airflow_oauth_guard.errors import CredentialUnusableError, StoreUnavailableError
 from airflow_oauth_guard.grants.flow import HttpRequest, shape_of
-from airflow_oauth_guard.hooks.config import get_store
+from airflow_oauth_guard.hooks.config import aget_store, get_store
 from airflow_oauth_guard.hooks.context import observer
-from airflow_oauth_guard.hooks.refreshing import Refreshed, RefreshResult
+from airflow_oauth_guard.hooks.placement import without_secrets
+from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.store.consumers import Look
-from airflow_oauth_guard.store.records import Tokens
+from airflow_oauth_guard.store.records import Credential, Tokens
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.hooks.base import OAuthGuardHook
@@ -54,6 +56,9 @@ TRIED_LATELY = timedelta(minutes=10)
 
 SEEN_ALIVE_LATELY = timedelta(minutes=1)
 """A task that runs again may have failed for its token. It is probed, unless it was seen alive since."""
+
+KEPT_ONCE_IN = timedelta(minutes=1)
+"""A consumer that goes on asking where it may not is told the same ten thousand times; once a minute is evidence enough."""
 
 REFUSALS = frozenset({400, 401, 403})
 """Statuses whose body may say that the token is the reason; 400 and 403 only by a code that the provider documents."""
@@ -97,22 +102,37 @@ async def aget_token(conn_id: str) -> str:
 class Use:
     """One consumer's use of one credential. Safe to share between threads.
 
+    It can be copied and pickled, without the token: whoever has the copy asks for one.
+
     Args:
         conn_id: The guarded connection.
-        hook: Makes its hook, which is needed only where something has to be asked of the provider.
+        hook: Its hook, where the caller has it. It is needed only where something has to be asked of the provider.
     """
 
-    def __init__(self, conn_id: str, hook: Callable[[], OAuthGuardHook] | None = None) -> None:
+    def __init__(self, conn_id: str, hook: OAuthGuardHook | None = None) -> None:
         self.conn_id = conn_id
-        self._make_hook = hook or _registered(conn_id)
-        self._hook: OAuthGuardHook | None = None
+        self._hook = hook
         self._handed: Handed | None = None
         self._doubted = False
 
+    def __reduce__(self) -> tuple[type[Use], tuple[str]]:
+        return Use, (self.conn_id,)
+
     @property
     def hook(self) -> OAuthGuardHook:
+        """The connection's hook, in a worker."""
+        from airflow_oauth_guard.hooks.registry import get_hook
+
         if self._hook is None:
-            self._hook = self._make_hook()
+            self._hook = get_hook(self.conn_id)
+        return self._hook
+
+    async def ahook(self) -> OAuthGuardHook:
+        """:attr:`hook` in an event loop, such as a trigger's."""
+        from airflow_oauth_guard.hooks.registry import aget_hook
+
+        if self._hook is None:
+            self._hook = await aget_hook(self.conn_id)
         return self._hook
 
     # -- a token ------------------------------------------------------------------------------------------------
@@ -130,67 +150,86 @@ class Use:
         return handed
 
     def _found(self, who: Observer) -> Handed:
-        if (found := self._looked_up(who)) is not None:
+        store = get_store()
+        if (found := self._looked_up(store, who)) is not None:
             return found
-        return self.hook.run(self._renewed(who))
+        return self.hook.run(self._renewed(self.hook, store, who))
 
     async def atoken(self) -> Handed:
         """:meth:`token` in an event loop."""
         who = _observer()
-        if (in_hand := self._in_hand()) is not None:
-            return in_hand
-        return await _apatiently(lambda: self._found_or_renewed(who))
+        if (handed := self._in_hand()) is not None:
+            return handed
+        return await _apatiently(lambda: self._afound(who))
 
-    async def _found_or_renewed(self, who: Observer) -> Handed:
-        return await asyncio.to_thread(self._looked_up, who) or await self._renewed(who)
+    async def _afound(self, who: Observer) -> Handed:
+        store = await aget_store()
+        if (found := await asyncio.to_thread(self._looked_up, store, who)) is not None:
+            return found
+        return await self._renewed(await self.ahook(), store, who)
 
     def _in_hand(self) -> Handed | None:
-        return self._handed if self._handed is not None and self._handed.serves(utcnow()) else None
+        handed = self._handed
+        return handed if handed is not None and handed.serves(utcnow()) else None
 
-    def _looked_up(self, who: Observer) -> Handed | None:
+    def _looked_up(self, store: Store, who: Observer) -> Handed | None:
         """What the store says in one look; None where somebody has to be asked first."""
         try:
-            store = get_store()
             look = store.consumers.look(self.conn_id, who.dag_id, who.task_id)
         except StoreUnavailableError:
             # What was true half a minute ago is what is known; the token has the life that it had.
-            if self._handed is None or not self._handed.has_life(utcnow()):
+            handed = self._handed
+            if handed is None or not handed.has_life(utcnow()):
                 raise
             log.warning("The store cannot be asked; `%s` goes on with the token it has", self.conn_id, exc_info=True)
+            self._handed = replace(handed, asked_at=utcnow())
             return self._handed
-        if look is None or not look.is_fresh(utcnow()) or self._is_in_doubt(store, look, who):
+        if look is None or not look.is_fresh(utcnow()) or self._is_in_doubt(store, look.credential, who):
             return None
         self._note(store, look, who)
         return self._hand(look)
 
     def _hand(self, look: Look) -> Handed:
+        if not all(" " <= letter <= "~" for letter in look.access_token):
+            # A library that cannot send it would quote it.
+            raise CredentialUnusableError(
+                f"Credential `{self.conn_id}`: its access token holds a letter that no token has (RFC 6749 appendix A.12), such "
+                "as a line break. Put the token into its connection anew."
+            )
         credential = look.credential
-        self._handed = Handed(look.access_token, credential.generation, utcnow(), credential.life.lapses_at)
-        return self._handed
+        handed = Handed(look.access_token, credential.generation, utcnow(), credential.life.lapses_at)
+        self._handed = handed
+        return handed
 
     def _note(self, store: Store, look: Look, who: Observer) -> None:
-        if who.dag_id and who.task_id and look.is_news(utcnow()):
+        if not (who.dag_id and who.task_id and look.is_news(utcnow())):
+            return
+        try:
             store.consumers.note(look.credential.id, who.dag_id, who.task_id, utcnow())
+        except StoreUnavailableError:
+            # Who uses what is for people to know; the token is there.
+            log.warning("The use of `%s` could not be written down", self.conn_id, exc_info=True)
 
-    def _is_in_doubt(self, store: Store, look: Look, who: Observer) -> bool:
+    def _is_in_doubt(self, store: Store, credential: Credential, who: Observer) -> bool:
         """Whether the task failed before, perhaps for this very token, which nobody has seen alive since."""
         if self._doubted or (who.try_number or 1) == 1:
             return False
-        seen = store.credentials.latest_evidence(look.credential, Kind.REFRESH, Kind.PROBE)
-        alive = seen is not None and seen.verdict is Verdict.LIVE
-        return not (alive and seen and seen.observed_at > utcnow() - SEEN_ALIVE_LATELY)
+        return not _seen_alive_lately(store, credential)
 
     # -- another token ------------------------------------------------------------------------------------------
 
-    async def _renewed(self, who: Observer) -> Handed:
+    async def _next(self, hook: OAuthGuardHook, store: Store, who: Observer) -> Handed:
+        found = await asyncio.to_thread(self._looked_up, store, who)
+        return found or await self._renewed(hook, store, who)
+
+    async def _renewed(self, hook: OAuthGuardHook, store: Store, who: Observer) -> Handed:
         """A token, after asking the provider for whatever has to be asked."""
         from airflow_oauth_guard.hooks.base import require_usable
 
-        hook, store = await asyncio.to_thread(lambda: (self.hook, get_store()))
         credential = await asyncio.to_thread(store.credentials.enroll, hook.enrollment(), utcnow())
         if credential.is_due(utcnow()):
             await self._refresh(hook, store, who)
-        elif not self._doubted and (who.try_number or 1) > 1 and hook.settings.probe_url:
+        elif await asyncio.to_thread(self._is_in_doubt, store, credential, who) and hook.settings.probe_url:
             await self._probe_in_doubt(hook, store, who)
         self._doubted = True
         credential = await asyncio.to_thread(store.credentials.get, self.conn_id)
@@ -224,69 +263,70 @@ class Use:
         Raises:
             CredentialUnusableError: If the token is the reason and there is no other.
         """
-        who = _observer()
-        return _patiently(lambda: self.hook.run(self._after_refusal(handed, method, url, answer, who)))
+        refusal = _refusal(self.hook, handed, method, url, answer)
+        return _patiently(lambda: self._answered(refusal)) if refusal else None
+
+    def _answered(self, refusal: _Refusal) -> Handed | None:
+        handed = self.hook.run(self._after(refusal, self.hook, get_store(), _observer()))
+        if handed is not None:
+            _mask(handed.access_token)
+        return handed
 
     async def arefused(self, handed: Handed, method: str, url: str, answer: HttpAnswer) -> Handed | None:
         """:meth:`refused` in an event loop."""
-        who = _observer()
-        return await _apatiently(lambda: self._after_refusal(handed, method, url, answer, who))
+        refusal = _refusal(await self.ahook(), handed, method, url, answer)
+        return await _apatiently(lambda: self._aanswered(refusal)) if refusal else None
 
-    async def _after_refusal(
-        self, handed: Handed, method: str, url: str, answer: HttpAnswer, who: Observer
-    ) -> Handed | None:
-        hook, store = await asyncio.to_thread(lambda: (self.hook, get_store()))
-        reading = read_probe_answer(answer, hook.grant.dialect)
-        about_the_token = _is_about_the_token(reading)
-        if answer.status != 401 and not (about_the_token and reading.rule in DOCUMENTED):
-            return None
-        self._handed = None
+    async def _aanswered(self, refusal: _Refusal) -> Handed | None:
+        return await self._after(refusal, await self.ahook(), await aget_store(), _observer())
+
+    async def _after(self, refusal: _Refusal, hook: OAuthGuardHook, store: Store, who: Observer) -> Handed | None:
         newest = await asyncio.to_thread(store.credentials.get, self.conn_id)
-        if newest.generation != handed.generation:
-            return await self._found_or_renewed(who)
-        refusal = _Refusal(handed, method, url, answer, reading)
-        seen = await asyncio.to_thread(self._keep, hook, store, refusal, who)
-        young = newest.life.issued_at is not None and newest.life.issued_at > utcnow() - JUST_ISSUED
-        if not about_the_token and (young or not await self._is_worth_asking(hook, store, who)):
-            return None
-        if young:
+        if newest.generation != refusal.handed.generation:
+            self._handed = None
+            return await self._next(hook, store, who)
+        seen = await asyncio.to_thread(_kept, refusal, hook, store, newest, who)
+        if not _is_about_the_token(refusal.reading):
+            return await self._after_no_reason(refusal, hook, store, newest, who)
+        self._handed = None
+        if _is_younger(newest, JUST_ISSUED):
             raise CredentialUnusableError(
-                f"Credential `{self.conn_id}`: {seen.shape.endpoint if seen.shape else url} refuses its access token, which was "
-                f"issued moments ago (evidence {seen.id}: {seen.sentence()}). Another would fare no better: look whether this "
-                "host takes tokens of this credential, and at its scopes and audience."
+                f"Credential `{self.conn_id}`: {refusal.shape.endpoint} refuses its access token, which came moments ago "
+                f"(evidence {seen.id}: {seen.sentence()}). Another would fare no better: look whether this host takes tokens of "
+                "this credential, and at its scopes and audience."
             )
+        return await self._replaced(refusal.handed, hook, store, who, because=seen)
+
+    async def _after_no_reason(
+        self, refusal: _Refusal, hook: OAuthGuardHook, store: Store, newest: Credential, who: Observer
+    ) -> Handed | None:
+        """The probe may say that it is the token. Without one only the next token does, which may be tried now and then."""
+        if _is_younger(newest, JUST_ISSUED) or await asyncio.to_thread(_seen_alive_lately, store, newest):
+            return None
+        if not hook.settings.probe_url:
+            tried_lately = _is_younger(newest, TRIED_LATELY)
+            return None if tried_lately else await self._replaced(refusal.handed, hook, store, who, because=None)
+        probe = await hook.probe(store, who)
+        if probe.http_status != 401 and not _is_about_the_token(probe.reading):
+            return None
+        return await self._replaced(refusal.handed, hook, store, who, because=probe)
+
+    async def _replaced(
+        self, handed: Handed, hook: OAuthGuardHook, store: Store, who: Observer, *, because: Evidence | None
+    ) -> Handed | None:
+        """The next token, refreshed unless somebody was faster."""
         result = await hook.refresh(store, who, rejected=handed.generation)
+        log.info("The access token of `%s` was refused; refresh: %s", self.conn_id, result.explanation)
         if result.outcome in (Refreshed.RENEWED, Refreshed.FRESH):
-            log.info("The access token of `%s` was refused (%s) and renewed", self.conn_id, seen.sentence())
-            return await self._found_or_renewed(who)
-        if about_the_token:
-            raise CredentialUnusableError(self._why(seen, result))
+            self._handed = None
+            return await self._next(hook, store, who)
+        if because is not None:
+            raise CredentialUnusableError(
+                f"Credential `{self.conn_id}`: its access token was refused (evidence {because.id}: {because.sentence()}) and "
+                f"could not be renewed: {result.outcome.value}, {result.explanation}. See the incident about it in the last run "
+                "of `oauth_guard_refresh`, or on the OAuth Guard page."
+            )
         return None
-
-    def _keep(self, hook: OAuthGuardHook, store: Store, refusal: _Refusal, who: Observer) -> Evidence:
-        credential = store.credentials.get(self.conn_id)
-        token = refusal.handed.access_token
-        tokens = Tokens(refusal.handed.generation, token, "")
-        seen = hook.seen(Kind.USE, refusal.request, refusal.answer, refusal.reading, tokens, who, None)
-        return store.credentials.record(credential, seen, utcnow())
-
-    async def _is_worth_asking(self, hook: OAuthGuardHook, store: Store, who: Observer) -> bool:
-        """A refusal that gives no reason: whether the probe says that it is the token, or, without one, whether enough time
-        has passed to find out by another.
-        """
-        if hook.settings.probe_url:
-            seen = await hook.probe(store, who)
-            return seen.verdict is not Verdict.LIVE and seen.http_status == 401
-        credential = await asyncio.to_thread(store.credentials.get, self.conn_id)
-        issued_at = credential.life.issued_at
-        return issued_at is None or issued_at < utcnow() - TRIED_LATELY
-
-    def _why(self, seen: Evidence, result: RefreshResult) -> str:
-        return (
-            f"Credential `{self.conn_id}`: its access token was refused (evidence {seen.id}: {seen.sentence()}) and could not be "
-            f"renewed: {result.outcome.value}, {result.explanation}. See the incident about it in the last run of "
-            "`oauth_guard_refresh`, or on the OAuth Guard page."
-        )
 
 
 @dataclass(frozen=True)
@@ -298,26 +338,54 @@ class _Refusal:
     reading: Reading
 
     @property
-    def request(self) -> HttpRequest:
+    def shape(self) -> Shape:
         """As much of the consumer's request as evidence keeps: its form."""
-        shape = shape_of(
-            self.method, self.url, grant_type="", client_auth="consumer", body_format="consumer's own", names={}
-        )
+        url = without_secrets(self.url, self.handed.access_token)[:LONGEST_ADDRESS]
+        return shape_of(self.method, url, grant_type="", client_auth="consumer", body_format="consumer's own", names={})
+
+    @property
+    def request(self) -> HttpRequest:
         secrets = (self.handed.access_token,)
-        return HttpRequest(self.method, self.url, headers={}, content=b"", shape=shape, secrets=secrets)
+        return HttpRequest(self.method, self.url, headers={}, content=b"", shape=self.shape, secrets=secrets)
+
+
+LONGEST_ADDRESS = 2_000
+"""Letters that are kept of one, with the names in its query."""
+
+
+def _refusal(hook: OAuthGuardHook, handed: Handed, method: str, url: str, answer: HttpAnswer) -> _Refusal | None:
+    """The refusal; None where the token cannot be the reason."""
+    reading = read_probe_answer(answer, hook.grant.dialect)
+    documented = _is_about_the_token(reading) and reading.rule in DOCUMENTED
+    return _Refusal(handed, method, url, answer, reading) if answer.status == 401 or documented else None
+
+
+def _kept(refusal: _Refusal, hook: OAuthGuardHook, store: Store, credential: Credential, who: Observer) -> Evidence:
+    """The refusal as evidence, unless the same was kept just now."""
+    tokens = Tokens(refusal.handed.generation, refusal.handed.access_token, "")
+    seen = hook.seen(Kind.USE, refusal.request, refusal.answer, refusal.reading, tokens, who, None)
+    last = store.credentials.latest_evidence(credential, Kind.USE)
+    if last and _says_the_same(last, seen) and last.observed_at > utcnow() - KEPT_ONCE_IN:
+        return last
+    return store.credentials.record(credential, seen, utcnow())
+
+
+def _says_the_same(one: Evidence, other: Evidence) -> bool:
+    return (one.generation, one.shape, one.answer_id) == (other.generation, other.shape, other.answer_id)
 
 
 def _is_about_the_token(reading: Reading) -> bool:
     return reading.finding in (Finding.ACCESS_TOKEN_DEAD, Finding.GRANT_DEAD)
 
 
-def _registered(conn_id: str) -> Callable[[], OAuthGuardHook]:
-    def made() -> OAuthGuardHook:
-        from airflow_oauth_guard.hooks.registry import get_hook
+def _is_younger(credential: Credential, age: timedelta) -> bool:
+    issued_at = credential.life.issued_at
+    return issued_at is not None and issued_at > utcnow() - age
 
-        return get_hook(conn_id)
 
-    return made
+def _seen_alive_lately(store: Store, credential: Credential) -> bool:
+    seen = store.credentials.latest_evidence(credential, Kind.REFRESH, Kind.PROBE)
+    return seen is not None and seen.verdict is Verdict.LIVE and seen.observed_at > utcnow() - SEEN_ALIVE_LATELY
 
 
 _PATIENCE: Mapping[str, Any] = {
@@ -355,4 +423,5 @@ def _observer() -> Observer:
 @lru_cache
 def _mask(access_token: str) -> None:
     """Have Airflow mask it in logs, once per token and process: it tells the task's supervisor, too."""
-    mask_secret(access_token)
+    for form in {access_token, quote(access_token, safe="")}:
+        mask_secret(form)
