@@ -40,7 +40,7 @@ def heartbeat(args: argparse.Namespace) -> None:
         now = utcnow()
         rows, watermark = row_count(args.rows), instant(args.watermark, "--watermark")
         who = Observer(run_id=run_name(args.run), task_id="airflow oauth-guard heartbeat")
-        heard = open_store().sources.beat(args.source, rows, beat_at(args.at, now), who, watermark)
+        heard = open_store().sources.beat(args.source, rows, beat_at(args.at, now), who, watermark, args.note or "")
         if heard.adopted:
             print(adoption(args.source))  # noqa: T201
         said = "an unknown number of rows" if rows is None else f"{rows} rows"
@@ -68,6 +68,7 @@ def _row(watched: Watched, now: datetime) -> tuple[str, ...]:
         "adopted" if seen.adopted else "",
         seen.learning or "",
         f"muted for {words(seen.muted_until - now)}" if seen.muted_until else "",
+        seen.note or "",
     ]
     return (
         seen.name,

@@ -59,7 +59,7 @@ def likely_cause(store: Store, watched: Watched, context: Any, now: datetime) ->
         return ""
     conn_id = watched.source.credential
     credential, siblings = _credential(store, conn_id), siblings_of(store, watched, now)
-    clues: list[Clue] = []
+    clues = list(_of_note(watched))
     if credential is not None:
         clues += [*_of_credential(store, credential, siblings, now), *_of_client(store, credential)]
     elif conn_id:
@@ -75,6 +75,12 @@ def _sentences(clues: Sequence[Clue]) -> Iterator[str]:
             yield f"Likely cause: {text}"
         else:
             yield text[0].upper() + text[1:]
+
+
+def _of_note(watched: Watched) -> Iterator[Clue]:
+    """What the last run said of itself."""
+    if note := watched.state.note:
+        yield Clue(Weight.CAUSE if watched.state.skips else Weight.HINT, f"its last run said: {note}")
 
 
 # -- the credential ---------------------------------------------------------------------------------------------------

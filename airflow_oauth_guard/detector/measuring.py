@@ -29,6 +29,7 @@ from airflow_oauth_guard.domain.clock import aware, words
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.redaction import redact_text
 from airflow_oauth_guard.domain.sources import AssetEvents, SqlCount, SqlNewest
+from airflow_oauth_guard.domain.speaking import is_row_count
 from airflow_oauth_guard.errors import ConfigurationError, OAuthGuardError
 from airflow_oauth_guard.hooks.context import observer
 from airflow_oauth_guard.store.sources import Watched
@@ -203,7 +204,7 @@ def _rows_of(event: Any) -> int | None:
     rows = (event.extra or {}).get("rows")
     if rows is None:
         return None
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+    if not is_row_count(rows):
         log.warning("Asset `%s`: an event's `rows` is %r, no whole number, so it is unknown", event.asset.name, rows)
         return None
     return rows

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+SKIPPED = "skipped:"
+"""How the note of a run begins that did nothing on purpose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -17,3 +20,10 @@ class Beat:
     """How far the data reaches, where the job knows."""
     measured: bool = False
     """True for what the detector found; it says nothing about whether a job ran."""
+    note: str = ""
+    """What the run says beside the number."""
+
+    @property
+    def is_skip(self) -> bool:
+        """Whether the run was skipped. That is no delivery, and no run that a window waits for."""
+        return not self.rows and self.note.startswith(SKIPPED)

@@ -63,6 +63,10 @@ class State:
     """Loads with rows, in a row, that moved the same number as the one before."""
     same_surprise: float = 0.0
     stuck_since: datetime | None = None
+    note: str = ""
+    """What the last run said beside its number."""
+    skips: int = 0
+    """Runs since the last one that were skipped, and so were none."""
     measured_at: datetime | None = None
     """When the destination was asked last, with an answer."""
     problem: str = ""
@@ -79,8 +83,11 @@ def hear(source: Source, habit: Habit | None, state: State, beat: Beat) -> State
         return _belated(source, state, beat)
     if beat.measured:
         state = replace(state, problem="", problem_since=None, measured_at=beat.at)
+    elif beat.is_skip:
+        # Who skips on schedule must not look like who runs on schedule, not even where empty runs are usual.
+        return replace(state, note=beat.note, skips=state.skips + 1)
     else:
-        state = replace(state, last_beat_at=beat.at)
+        state = replace(state, last_beat_at=beat.at, note=beat.note, skips=0)
     if source.asks_the_destination and not beat.measured:
         # The destination is believed, and not the job.
         return state
@@ -91,7 +98,7 @@ def hear(source: Source, habit: Habit | None, state: State, beat: Beat) -> State
 
 def _belated(source: Source, state: State, beat: Beat) -> State:
     is_news = state.last_rows_at is None or beat.at > state.last_rows_at
-    if not is_news or source.asks_the_destination or not _brought_rows(source, state, beat):
+    if not is_news or beat.is_skip or source.asks_the_destination or not _brought_rows(source, state, beat):
         return state
     return replace(state, last_rows_at=beat.at, zero_surprise=0.0, flat_since=None)
 
@@ -311,6 +318,8 @@ def _late(source: Source, habit: Habit | None, state: State, now: datetime) -> s
         heard = f"none was ever heard in {words(now - state.registered_at)}"
     else:
         heard = f"the last was at {state.last_beat_at:%Y-%m-%d %H:%M:%S}Z, {words(now - state.last_beat_at)} ago"
+    if state.skips:
+        heard += f"; it was skipped {_times(state.skips)} since"
     return f"No run reported {_within(source, habit, state)}; {heard}.{_usually(source, habit, now)}"
 
 

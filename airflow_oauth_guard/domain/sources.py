@@ -81,6 +81,13 @@ class Source:
         return isinstance(self.measure, (SqlCount, SqlNewest))
 
 
+def speaks_for(source: Source, asset: str) -> bool:
+    """Whether an update of this asset is a heartbeat of the source: it measures that, or has the asset's name."""
+    if isinstance(source.measure, AssetEvents):
+        return source.measure.name == asset
+    return source.name == asset
+
+
 _MEASURES: Mapping[str, type[SqlCount | SqlNewest]] = {"count": SqlCount, "newest": SqlNewest}
 
 _KEYS = frozenset(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from airflow_oauth_guard.domain.clock import aware, parse_instant
+from airflow_oauth_guard.domain.redaction import redact_text
 from airflow_oauth_guard.errors import ConfigurationError
 
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -14,6 +15,9 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 LONGEST_RUN = 250
 """Characters in the name of a run."""
+
+LONGEST_NOTE = 500
+"""Characters; the store keeps no more."""
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)
 
@@ -65,6 +69,18 @@ def run_name(given: str | None) -> str | None:
     if given and len(given) > LONGEST_RUN:
         raise ConfigurationError(f"A heartbeat's `run` has {len(given)} characters; write {LONGEST_RUN} at most.")
     return given or None
+
+
+def is_row_count(given: Any) -> TypeGuard[int]:
+    """Whether a value that came with something else, such as an asset's update, is a number of rows."""
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 0
+
+
+def note(given: str | None) -> str:
+    """What a run says beside its number, as it is kept: one line, without what looks like a secret."""
+    # Cut after redacting: half of a secret would not be known as one.
+    said = redact_text(" ".join((given or "").split()), ())
+    return said if len(said) <= LONGEST_NOTE else f"{said[: LONGEST_NOTE - 1]}…"
 
 
 def adoption(name: str) -> str:

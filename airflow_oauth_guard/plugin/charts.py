@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from airflow_oauth_guard.domain.beats import SKIPPED
 from airflow_oauth_guard.plugin.views.sources import BeatView
 
 WIDTH, HEIGHT, HEADROOM = 960, 160, 1.1
@@ -59,7 +60,7 @@ def rows_chart(beats: Sequence[BeatView], now: datetime, alarm_at: datetime | No
     def down(rows: float) -> float:
         return round(HEIGHT - rows / (most * HEADROOM) * HEIGHT, 1)
 
-    productive = [beat.at for beat in beats if beat.rows != 0]
+    productive = [beat.at for beat in beats if beat.rows != 0 and not (beat.note or "").startswith(SKIPPED)]
     return Chart(
         width=WIDTH,
         height=HEIGHT,

@@ -31,6 +31,8 @@ class Spoken(BaseModel):
     at: StrictStr | None = None
     watermark: StrictStr | None = None
     run: StrictStr | None = None
+    note: StrictStr | None = None
+    """One that begins with ``skipped:`` is of a run that did nothing, and is no delivery."""
 
 
 async def spoken(request: Request) -> Spoken:
@@ -56,7 +58,7 @@ def read_spoken(body: bytes) -> Spoken:
         where = f"`{'.'.join(map(str, wrong['loc'][:1]))}`" if wrong["loc"] else "The body"
         raise ConfigurationError(
             f"{where}: {wrong['msg']}. Send a JSON object with any of `rows` (a whole number, 0 or more), `at`, `watermark` "
-            "(ISO 8601 with a time zone) and `run` (text)."
+            "(ISO 8601 with a time zone), `run` and `note` (text)."
         ) from None
 
 
@@ -75,5 +77,5 @@ def heartbeat(source: str, said: Annotated[Spoken, Depends(spoken)], person: Per
     """A job outside Airflow ran. Whoever may say that an asset was updated may say that."""
     at, watermark = beat_at(said.at, utcnow()), instant(said.watermark, "watermark")
     who = Observer(run_id=run_name(said.run), task_id="POST /oauth-guard/heartbeats", person=person.name)
-    heard = get_store().sources.beat(source, said.rows, at, who, watermark)
+    heard = get_store().sources.beat(source, said.rows, at, who, watermark, said.note or "")
     return {"source": source, "adopted": heard.adopted, "new": heard.new}

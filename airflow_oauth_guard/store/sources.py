@@ -26,12 +26,14 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
-from airflow_oauth_guard.domain.beats import Beat
+from airflow_oauth_guard.domain.beats import SKIPPED, Beat
 from airflow_oauth_guard.domain.clock import aware
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.domain.feeding import Schedule, on_schedule
@@ -40,12 +42,15 @@ from airflow_oauth_guard.domain.habits import ENOUGH_LOADS, HISTORY, RECENT, Hab
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.sources import (
     LONGEST_NAME,
+    AssetEvents,
     Source,
     read_source,
     require_distinct,
     source_as_json,
     sources_from_json,
+    speaks_for,
 )
+from airflow_oauth_guard.domain.speaking import note as kept_note
 from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.errors import ConfigurationError, NotRegisteredError
 from airflow_oauth_guard.store import evidence as ledger
@@ -60,6 +65,10 @@ MUTED_FOR_LONG = timedelta(days=14)
 
 BATCH = 500
 """Sources that are declared in one transaction: heartbeats wait for it on SQLite, and new sources everywhere."""
+
+
+SAME_RUN = timedelta(minutes=10)
+"""A task's own word and the event of its asset lie no further apart: callbacks come between the two, and clocks differ."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,8 @@ class Sources:
 
     def introduce(self, source: Source, now: datetime) -> None:
         """Watch one source, unless somebody has declared it already, perhaps otherwise."""
-        if self.find(source.name) is None:
+        known = self.find(source.name)
+        if known is None or known.adopted:
             self.declare(source, now)
 
     def _declare(self, declared: Sequence[Source], now: datetime) -> None:
@@ -205,6 +215,12 @@ class Sources:
         with self._database.read() as connection:
             return _find(connection, name)
 
+    def of_assets(self, names: Sequence[str]) -> dict[str, list[Watched]]:
+        """By asset, the sources that its updates speak for: they measure its events, or are named like it."""
+        measured = [sources.c.declaration.contains(f'"asset": {json.dumps(name)}', autoescape=True) for name in names]
+        found = self._page(or_(sources.c.name.in_(names), *measured), sources.c.name, None)
+        return {name: [watched for watched in found if speaks_for(watched.source, name)] for name in names}
+
     def count(self) -> int:
         """How many sources are watched."""
         with self._database.read() as connection:
@@ -220,14 +236,24 @@ class Sources:
     # -- what was heard -----------------------------------------------------------------------------------------------
 
     def beat(
-        self, source: str, rows: int | None, at: datetime, observer: Observer, watermark: datetime | None = None
+        self,
+        source: str,
+        rows: int | None,
+        at: datetime,
+        observer: Observer,
+        watermark: datetime | None = None,
+        note: str = "",
     ) -> Heard:
         """Keep a heartbeat, once per task instance and try. A source that nobody declared is adopted.
+
+        Args:
+            note: What the run says beside the number; kept as one line, without what looks like a secret.
 
         Raises:
             ConfigurationError: If ``rows`` is negative, or the name is none.
         """
-        return self._keep(_usable(source), Beat(at, rows, watermark), observer, _beat_key(source, at, observer))
+        beat = Beat(at, rows, watermark, note=kept_note(note))
+        return self._keep(_usable(source), beat, observer, _beat_key(source, at, observer))
 
     def found(self, source: str, beat: Beat, observer: Observer, key: str = "") -> Heard:
         """Keep what the detector found out about a source itself; nothing if it was forgotten meanwhile.
@@ -262,6 +288,7 @@ class Sources:
             "at": beat.at,
             "watermark": beat.watermark,
             "measured": int(beat.measured),
+            "note": beat.note,
             "beat_key": key,
             **ledger.observed_by(observer),
         }
@@ -281,6 +308,8 @@ class Sources:
                 return Heard(adopted=False, new=False)
             if watched is None:
                 watched, adopted = _adopt(connection, source, beat)
+            elif _was_heard_another_way(connection, watched.source, beat, observer):
+                return Heard(adopted=False, new=False)
             connection.execute(_INSERT_HEARTBEAT, row)
             _hear(connection, watched, beat, observer)
             return Heard(adopted=adopted, new=True)
@@ -518,6 +547,32 @@ def _redeclare(connection: Connection, row: RowMapping, source: Source, now: dat
     )
 
 
+def _was_heard_another_way(connection: Connection, source: Source, beat: Beat, observer: Observer) -> bool:
+    """Whether an asset's task spoke for itself, and this is its event; or its event was found before the task spoke.
+
+    An event does not say of which try it is. A task that runs again within so short a time is heard once for both only if its
+    second try could not speak.
+    """
+    if not isinstance(source.measure, AssetEvents) or observer.dag_id is None or beat.is_skip:
+        return False
+    by_an_event = heartbeats.c.try_number.is_(None)
+    the_other_way = by_an_event if observer.try_number is not None else ~by_an_event
+    query = select(heartbeats.c.id).where(
+        heartbeats.c.source == source.name,
+        heartbeats.c.at.between(beat.at - SAME_RUN, beat.at + SAME_RUN),
+        heartbeats.c.dag_id == observer.dag_id,
+        heartbeats.c.run_id == observer.run_id,
+        heartbeats.c.task_id == observer.task_id,
+        heartbeats.c.map_index == observer.map_index,
+        the_other_way,
+        # Of a try that was skipped there is no event.
+        heartbeats.c.note.not_like(f"{SKIPPED}%"),
+        # What knows how many rows came is news to what did not.
+        heartbeats.c.row_count.is_not(None) if beat.rows is not None else true(),
+    )
+    return connection.execute(query).first() is not None
+
+
 def _hear(connection: Connection, watched: Watched, beat: Beat, observer: Observer) -> None:
     state = hear(watched.source, watched.habit, watched.state, beat)
     # Who runs the source is not who looks at its destination.
@@ -593,12 +648,21 @@ _INSERT_HEARTBEAT = insert(heartbeats)
 
 
 def _beats(name: str) -> Select[Any]:
-    columns = (heartbeats.c.at, heartbeats.c.row_count, heartbeats.c.watermark, heartbeats.c.measured)
+    columns = (
+        heartbeats.c.at,
+        heartbeats.c.row_count,
+        heartbeats.c.watermark,
+        heartbeats.c.measured,
+        heartbeats.c.note,
+    )
     return select(*columns).where(heartbeats.c.source == name)
 
 
 def _in_order(newest_first: Sequence[Row[Any]]) -> list[Beat]:
-    return [Beat(at, rows, watermark, bool(measured)) for at, rows, watermark, measured in reversed(newest_first)]
+    return [
+        Beat(at, rows, watermark, bool(measured), note)
+        for at, rows, watermark, measured, note in reversed(newest_first)
+    ]
 
 
 def _write(connection: Connection, watched: Watched, **more: Any) -> Watched:

@@ -934,3 +934,119 @@ def test_the_last_heartbeats_are_read_in_order_of_time(store: Store) -> None:
     assert store.sources.recent("counted", limit=2) == [beats[0], found], "the newest ones"
     assert store.sources.recent("counted", since=after(hours=3)) == [beats[0], found]
     assert store.sources.recent("nobody") == []
+
+
+# -- notes and skips --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_says_beside_its_number_is_kept_with_it(store: Store) -> None:
+    store.sources.declare(ORDERS, NOW)
+    store.sources.beat("orders", 3, after(hours=1), by_try(1), note="two files\nwere late")
+    store.sources.beat("orders", 4, after(hours=2), by_try(2))
+    assert [beat.note for beat in store.sources.recent("orders")] == ["two files were late", ""]
+    store.sources.beat("orders", 0, after(hours=3), by_try(3), note="ö" * 600)
+    assert store.sources.get("orders").state.note == "ö" * 499 + "…"
+    assert store.sources.history("orders", after(hours=4))[-1].note == "ö" * 499 + "…"
+
+
+def test_a_skip_leaves_a_source_due_when_it_was_and_a_lesson_reads_it_as_one(store: Store) -> None:
+    store.sources.declare(replace(ORDERS, pings=True), NOW)
+    due_at = store.sources.get("orders").due_at
+    store.sources.beat("orders", 0, after(hours=20), by_try(1), note="skipped: credential `crm` is expired")
+    watched = store.sources.get("orders")
+    assert (watched.due_at, watched.state.last_beat_at, watched.state.skips) == (due_at, None, 1)
+    [beat] = store.sources.history("orders", after(hours=21))
+    assert beat.is_skip
+
+
+def test_a_source_that_is_first_heard_of_by_a_skip_is_watched_and_has_not_spoken(store: Store) -> None:
+    assert store.sources.beat("orders", 0, NOW, by_try(1), note="skipped: credential `crm` is expired").adopted
+    watched = store.sources.get("orders")
+    assert watched.state.last_beat_at is None
+    assert watched.due_at is not None
+
+
+def test_who_introduces_a_source_declares_it_unless_somebody_has(store: Store) -> None:
+    store.sources.beat("orders", 3, NOW, by_try(1))
+    store.sources.introduce(Source("orders", Learned(), "crm"), NOW)
+    assert store.sources.get("orders").source.credential == "crm"
+    assert not store.sources.get("orders").adopted
+    store.sources.introduce(Source("orders", Learned(), "ads"), NOW)
+    assert store.sources.get("orders").source.credential == "crm"
+
+
+# -- assets -----------------------------------------------------------------------------------------------------------
+
+UPDATED = Source("crm_contacts", DAY, measure=AssetEvents("contacts"))
+BY_EVENT = replace(WORKER, try_number=None)
+"""As an asset's event names the task that caused it."""
+
+
+def told(store: Store) -> list[int | None]:
+    return [beat.rows for beat in store.sources.recent("crm_contacts")]
+
+
+def event_of(store: Store, number: int, rows: int | None, who: Observer = BY_EVENT, **when: float) -> Heard:
+    return store.sources.found("crm_contacts", Beat(after(**when), rows), who, f"asset event {number}")
+
+
+@pytest.mark.parametrize("name", ["contacts", "x://contacts/50%_of \\ 'all'", 'with "quotes"', "Zürich ☃", "con_acts"])
+def test_sources_are_found_by_the_assets_that_speak_for_them(store: Store, name: str) -> None:
+    mine = [Source(name, DAY), Source("by events", DAY, measure=AssetEvents(name))]
+    others = [
+        Source("other", DAY, credential=name, measure=AssetEvents(f"{name} ")),
+        Source(f"{name}2", DAY),
+        Source("contexts", DAY),
+    ]
+    store.sources.register([*mine, *others], NOW)
+    found = store.sources.of_assets([name, "nothing"])
+    assert {watched.source.name for watched in found[name]} == {"by events", name}
+    assert found["nothing"] == []
+
+
+def test_a_run_that_spoke_for_itself_is_not_heard_again_by_its_event(store: Store) -> None:
+    store.sources.declare(UPDATED, NOW)
+    store.sources.beat("crm_contacts", 7, NOW, by_try(1))
+    assert not event_of(store, 1, 7, seconds=2).new
+    assert not event_of(store, 1, None, seconds=2).new
+    assert told(store) == [7]
+    assert event_of(store, 2, 8, replace(BY_EVENT, run_id="another"), seconds=3).new
+    assert event_of(store, 3, 9, replace(BY_EVENT, map_index=4), seconds=4).new
+    assert event_of(store, 4, 10, replace(BY_EVENT, task_id="other"), seconds=5).new
+    assert event_of(store, 5, 11, Observer(), seconds=6).new, "somebody outside Airflow"
+    assert told(store) == [7, 8, 9, 10, 11]
+
+
+def test_an_event_that_was_found_before_its_run_could_speak_is_not_heard_again(store: Store) -> None:
+    store.sources.declare(UPDATED, NOW)
+    event_of(store, 1, 7)
+    assert not store.sources.beat("crm_contacts", 7, after(seconds=1), by_try(1)).new
+    assert told(store) == [7]
+
+
+def test_a_run_that_knows_its_rows_is_news_to_an_event_that_did_not(store: Store) -> None:
+    store.sources.declare(UPDATED, NOW)
+    event_of(store, 1, None)
+    assert store.sources.beat("crm_contacts", 7, after(seconds=1), by_try(1)).new
+    assert store.sources.get("crm_contacts").state.last_rows == 7
+
+
+def test_a_run_that_is_run_again_is_heard_again_either_way(store: Store) -> None:
+    store.sources.declare(UPDATED, NOW)
+    store.sources.beat("crm_contacts", 7, NOW, by_try(1))
+    assert store.sources.beat("crm_contacts", 8, after(minutes=5), by_try(2)).new
+    assert event_of(store, 3, 9, minutes=25).new
+    assert told(store) == [7, 8, 9]
+
+
+def test_a_try_that_was_skipped_does_not_stand_for_the_event_of_the_next(store: Store) -> None:
+    store.sources.declare(UPDATED, NOW)
+    store.sources.beat("crm_contacts", 0, NOW, by_try(1), note="skipped: credential `crm` is expired")
+    assert event_of(store, 1, 7, minutes=2).new
+    assert store.sources.beat("crm_contacts", 0, after(minutes=3), by_try(3), note="skipped: again").new
+
+
+def test_who_tries_and_events_of_a_source_that_is_no_assets_are_what_they_were(store: Store) -> None:
+    store.sources.declare(ORDERS, NOW)
+    store.sources.beat("orders", 7, NOW, by_try(1))
+    assert store.sources.found("orders", Beat(after(seconds=1), 7), BY_EVENT, "an event").new

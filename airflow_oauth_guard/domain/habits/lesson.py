@@ -54,7 +54,8 @@ Span = tuple[int, int]
 
 def worth_learning_from(beats: Sequence[Beat], now: datetime) -> Sequence[Beat]:
     """In order of time: the recent ones, or more of a source that rarely loads, or fewer of one that always does."""
-    beats = sorted(beats, key=attrgetter("at"))
+    # A skip teaches nothing: it says neither when the source runs nor how much it moves.
+    beats = sorted([beat for beat in beats if not beat.is_skip], key=attrgetter("at"))
     beats = beats[: bisect_right(beats, now, key=attrgetter("at"))]
     oldest, recent, latest = (_first(beats, now - length) for length in (HISTORY, RECENT, FEWEST_WEEKS))
     start = max(min(recent, len(beats) - ENOUGH_LOADS), oldest)

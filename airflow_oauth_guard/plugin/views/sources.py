@@ -52,6 +52,10 @@ class SourceView(BaseModel):
     credential: str | None
     dag_id: str | None
     """The DAG that spoke last."""
+    note: str | None
+    """What its last run said beside the number."""
+    skips: int
+    """Runs since the last one that were skipped, and so were none."""
 
 
 def source_view(watched: Watched, now: datetime) -> SourceView:
@@ -76,6 +80,8 @@ def source_view(watched: Watched, now: datetime) -> SourceView:
         mute_reason=muted.reason if muted else None,
         credential=source.credential,
         dag_id=watched.fed_by.dag_id,
+        note=state.note or None,
+        skips=state.skips,
     )
 
 
@@ -134,6 +140,8 @@ class BeatView(BaseModel):
     """Null: nobody knows, which is not zero."""
     usual: tuple[int, int] | None
     """The 10th and the 90th percentile, where that is learned."""
+    note: str | None = None
+    """What the run said beside the number."""
 
 
 class SourcePageView(BaseModel):
@@ -177,7 +185,7 @@ def missed_so_far(watched: Watched, now: datetime) -> int | None:
 def _beats(store: Store, watched: Watched) -> list[BeatView]:
     habit, zone = watched.habit, watched.source.zone
     return [
-        BeatView(at=beat.at, rows=beat.rows, usual=habit.band(beat.at, zone) if habit else None)
+        BeatView(at=beat.at, rows=beat.rows, usual=habit.band(beat.at, zone) if habit else None, note=beat.note or None)
         for beat in store.sources.recent(watched.source.name, CHARTED)
     ]
 

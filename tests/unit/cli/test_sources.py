@@ -100,6 +100,15 @@ def test_when_it_ran_and_how_far_its_data_reaches_may_be_said(run, store):
     assert (state.last_beat_at, state.watermark) == (NOW - 4 * HOUR, NOW - 36 * HOUR)
 
 
+def test_what_a_run_says_of_itself_is_kept_and_listed(run, store):
+    run("heartbeat", "crm", "--rows", "0", "--note", "skipped: no token")
+    assert rows(store, "oauth_guard_heartbeats")[0]["note"] == "skipped: no token"
+    assert store.sources.get("crm").state.last_beat_at is None, "a skip is no delivery"
+    [facts] = json.loads(run("sources", "--json"))
+    assert (facts["note"], facts["skips"]) == ("skipped: no token", 1)
+    assert "; skipped: no token │" in run("sources")
+
+
 def test_another_machines_clock_may_be_a_little_ahead(run, store):
     run("heartbeat", "crm", "--at", "2026-03-02T12:03:00Z")
     assert store.sources.get("crm").state.last_beat_at == NOW
@@ -151,6 +160,8 @@ def test_every_source_is_listed_with_what_is_known_of_it(run, store):
         "registered_at": "2026-02-28T12:00:00Z",
         "credential": None,
         "dag_id": None,
+        "note": None,
+        "skips": 0,
     }
 
 

@@ -36,6 +36,25 @@ def speak(store, *names: str, ago: timedelta = timedelta(minutes=5), who: Observ
         store.sources.beat(name, 3, utcnow() - ago, who)
 
 
+# -- its own word -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_skipped_has_said_why(store):
+    watch(store, "crm_contacts", credential=None)
+    speak(store, "crm_contacts", ago=3 * HOUR)
+    said = "skipped: credential `crm_prod` is expired (evidence 24: gone)"
+    store.sources.beat("crm_contacts", 0, utcnow() - HOUR, Observer(), note=said)
+    assert cause(store) == f"Likely cause: its last run said: {said}."
+    speak(store, "crm_contacts")
+    assert cause(store) == "", "that was before"
+
+
+def test_what_a_run_noted_that_ran_is_only_a_hint(store):
+    watch(store, "crm_contacts", credential=None)
+    store.sources.beat("crm_contacts", 0, utcnow() - HOUR, Observer(), note="the file is empty")
+    assert cause(store) == "Its last run said: the file is empty."
+
+
 # -- the credential ---------------------------------------------------------------------------------------------------
 
 

@@ -646,6 +646,66 @@ def test_two_heartbeats_of_one_moment_both_count():
     assert heard(ORDERS, ran(1), ran(2, 0), ran(2, 0)).zeros == 2
 
 
+# -- runs that were skipped -------------------------------------------------------------------------------------------
+
+PINGED = replace(ORDERS, pings=True)
+EVENTS = replace(ORDERS, measure=AssetEvents("orders"))
+
+
+def skipped(hours: float, rows: int | None = 0) -> Beat:
+    return Beat(at(hours), rows, note="skipped: credential `crm` is expired")
+
+
+@pytest.mark.parametrize("source", [ORDERS, PINGED, EVENTS, SCHEDULED, LEARNED, COUNTED, DATED])
+@pytest.mark.parametrize("rows", [0, None])
+@pytest.mark.parametrize("habit", [None, HABIT])
+def test_a_skip_puts_no_alarm_off_and_ends_none(source, rows, habit):
+    before = heard(source, ran(1), habit=habit)
+    after = before
+    for hours in range(2, 40):
+        after = hear(source, habit, after, skipped(hours, rows))
+        assert outlook(source, habit, after) == outlook(source, habit, before)
+        for kind in (LATE, FLAT, STUCK, UNMEASURED):
+            assert not is_over(kind, at(2), after)
+    assert judge(source, habit, after, at(80)).kind == judge(source, habit, before, at(80)).kind
+
+
+def test_a_source_that_only_ever_skipped_is_late_from_its_first_window_on():
+    finding = found(PINGED, 25, skipped(1), skipped(13))
+    assert (finding.kind, finding.since) == (LATE, at(24))
+    assert finding.explanation.endswith("none was ever heard in 1 d 1 h; it was skipped 2 times since.")
+
+
+def test_who_skips_where_empty_runs_are_usual_is_late_all_the_same():
+    @dataclass(frozen=True)
+    class Lenient(Taught):
+        def zero_surprise(self, at: datetime) -> float:
+            return 0.0
+
+    usual = Lenient(learned_at=MONDAY, usual_gap=HOUR)
+    assert found(LEARNED, 12, ran(0), *(ran(hour, 0) for hour in range(1, 12)), habit=usual).kind is None
+    assert found(LEARNED, 12, ran(0), *(skipped(hour) for hour in range(1, 12)), habit=usual).kind is LATE
+
+
+def test_the_last_note_is_known_until_a_run_says_something_else():
+    state = heard(ORDERS, ran(1), skipped(2), skipped(3))
+    assert (state.note, state.skips) == ("skipped: credential `crm` is expired", 2)
+    state = hear(ORDERS, None, state, Beat(at(4), 0, note="nothing new"))
+    assert (state.note, state.skips, state.zeros) == ("nothing new", 0, 1)
+    assert hear(ORDERS, None, state, ran(5)).note == ""
+
+
+def test_a_skip_that_is_heard_of_out_of_turn_changes_nothing():
+    state = heard(PINGED, ran(3))
+    assert hear(PINGED, None, state, skipped(2, None)) == state
+
+
+def test_a_note_about_rows_that_came_is_no_skip():
+    assert not Beat(at(1), 3, note="skipped: two of five files").is_skip
+    assert not Beat(at(1), 0, note="nothing new").is_skip
+    assert skipped(1).is_skip
+
+
 # -- when it is over --------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -499,3 +500,10 @@ def test_what_is_usual_is_told_in_a_sentence():
     assert habit.explain_stuck(300).startswith("The same number twice in a row happened in about 1 of ")
     office = learned(loads(56, in_office_hours))
     assert office.explain_silence(noon, UTC) == "On Mondays at this hour a load came in 98 % of weeks."
+
+
+def test_a_skip_teaches_nothing_neither_to_who_counts_nor_to_who_does_not():
+    for counts in (True, False):
+        beats = [beat if counts else replace(beat, rows=None) for beat in loads(42, in_office_hours)]
+        skips = [Beat(beat.at + 20 * MINUTE, 0, note="skipped: credential `crm` is expired") for beat in beats]
+        assert learned(sorted([*beats, *skips[:-1]], key=lambda beat: beat.at)) == learned(beats)

@@ -17,6 +17,7 @@ from airflow_oauth_guard.domain.sources import (
     require_distinct,
     source_as_json,
     sources_from_json,
+    speaks_for,
 )
 from airflow_oauth_guard.domain.windows import Cron, Learned
 from airflow_oauth_guard.errors import ConfigurationError
@@ -166,3 +167,11 @@ def test_a_source_survives_being_written_down(source):
 
 def test_what_is_as_by_default_is_not_written_down():
     assert source_as_json(Source("orders", timedelta(hours=1))) == {"name": "orders", "window_seconds": 3600}
+
+
+def test_an_asset_speaks_for_who_measures_it_or_has_its_name():
+    assert speaks_for(Source("contacts", timedelta(hours=1)), "contacts")
+    assert speaks_for(Source("contacts", timedelta(hours=1), measure=SqlCount("db", "select 1")), "contacts")
+    assert speaks_for(Source("crm", timedelta(hours=1), measure=AssetEvents("contacts")), "contacts")
+    assert not speaks_for(Source("crm", timedelta(hours=1)), "contacts")
+    assert not speaks_for(Source("contacts", timedelta(hours=1), measure=AssetEvents("deals")), "contacts")

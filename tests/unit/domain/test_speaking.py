@@ -4,7 +4,16 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_oauth_guard.domain.speaking import CLOCKS_DIFFER, beat_at, instant, row_count, run_name
+from airflow_oauth_guard.domain.speaking import (
+    CLOCKS_DIFFER,
+    LONGEST_NOTE,
+    beat_at,
+    instant,
+    is_row_count,
+    note,
+    row_count,
+    run_name,
+)
 from airflow_oauth_guard.errors import ConfigurationError, NaiveDatetimeError
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
@@ -44,3 +53,24 @@ def test_a_run_has_a_name_that_fits_or_none():
     assert (run_name(None), run_name(""), run_name("17")) == (None, None, "17")
     with pytest.raises(ConfigurationError, match="251 characters"):
         run_name("x" * 251)
+
+
+def test_a_note_is_one_line_that_fits():
+    assert note(None) == note("  ") == ""
+    assert note(" skipped:\n credential `crm`\tis expired ") == "skipped: credential `crm` is expired"
+    assert note("word " * 100) == ("word " * 100).strip()
+    cut = note("word " * 200)
+    assert (len(cut), cut[-1]) == (LONGEST_NOTE, "…")
+
+
+def test_a_note_holds_nothing_that_looks_like_a_secret_not_even_where_it_is_cut():
+    secret = "Zx9-" * 10
+    assert note(f"token {secret} refused") == "token <redacted> refused"
+    assert "Zx9" not in note("word " * 98 + secret)
+
+
+@pytest.mark.parametrize("given", [None, True, -1, 7.0, "7", []])
+def test_what_comes_with_an_assets_update_is_a_number_of_rows_or_none(given):
+    assert is_row_count(0)
+    assert is_row_count(7)
+    assert not is_row_count(given)

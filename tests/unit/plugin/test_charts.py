@@ -36,6 +36,11 @@ def test_a_load_of_which_nobody_knows_the_rows_is_no_gap():
     assert rows_chart([beat(10, 50), beat(5, None)], NOW, None).quiet_from == WIDTH / 2
 
 
+def test_a_run_that_was_skipped_is_part_of_the_gap():
+    skipped = BeatView(at=NOW - HOUR, rows=None, usual=None, note="skipped: no token")
+    assert rows_chart([beat(10, 50), skipped], NOW, None).quiet_from == 0
+
+
 def test_an_alarm_to_come_is_on_the_chart_and_one_before_it_is_not():
     chart = rows_chart([beat(10, 50)], NOW, NOW + 10 * HOUR)
     assert (chart.now_at, chart.alarm_at) == (WIDTH / 2, WIDTH)

@@ -117,6 +117,16 @@ def test_everything_a_job_can_say_is_kept(send, store):
     assert state.watermark == datetime(2026, 3, 1, 11, tzinfo=timezone.utc)
 
 
+def test_a_note_is_kept_and_a_skip_is_no_delivery(send, store):
+    assert send(body={"rows": 7, "note": "two files were late"}).status_code == 201
+    assert send(body={"note": "skipped: no token"}).status_code == 201
+    assert [row["note"] for row in rows(store, "oauth_guard_heartbeats")] == [
+        "two files were late",
+        "skipped: no token",
+    ]
+    assert store.sources.get("crm_contacts").state.skips == 1
+
+
 def test_a_run_is_heard_once(send, store):
     assert send(body={"rows": 7, "run": "17"}).json()["new"] is True
     again = send(body={"rows": 7, "run": "17"})
