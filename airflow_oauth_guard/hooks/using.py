@@ -239,9 +239,9 @@ class Use:
         await asyncio.to_thread(self._note, store, look, who)
         return self._hand(look)
 
-    async def _refresh(self, hook: OAuthGuardHook, store: Store, who: Observer, rejected: int | None = None) -> None:
+    async def _refresh(self, hook: OAuthGuardHook, store: Store, who: Observer) -> None:
         try:
-            result = await hook.refresh(store, who, rejected=rejected)
+            result = await hook.refresh(store, who)
         except Exception:
             # Whether the token there is may be used all the same is decided afterwards, on evidence.
             log.exception("`%s` could not be refreshed", self.conn_id)
@@ -251,8 +251,11 @@ class Use:
     async def _probe_in_doubt(self, hook: OAuthGuardHook, store: Store, who: Observer) -> None:
         seen = await hook.probe(store, who)
         log.info("This task failed before, so the token of `%s` was probed: %s", self.conn_id, seen.sentence())
-        if _is_about_the_token(seen.reading):
-            await self._refresh(hook, store, who, rejected=seen.generation)
+        if not _is_about_the_token(seen.reading):
+            return
+        result = await hook.refresh(store, who, rejected=seen.generation)
+        if result.outcome not in (Refreshed.RENEWED, Refreshed.FRESH):
+            raise CredentialUnusableError(self._why(seen, result))
 
     # -- a refusal ----------------------------------------------------------------------------------------------
 
