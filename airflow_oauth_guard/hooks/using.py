@@ -230,6 +230,7 @@ class Use:
         if credential.is_due(utcnow()):
             await self._refresh(hook, store, who)
         elif await asyncio.to_thread(self._is_in_doubt, store, credential, who) and hook.settings.probe_url:
+            self._doubted = True
             await self._probe_in_doubt(hook, store, who)
         self._doubted = True
         credential = await asyncio.to_thread(store.credentials.get, self.conn_id)
@@ -251,11 +252,8 @@ class Use:
     async def _probe_in_doubt(self, hook: OAuthGuardHook, store: Store, who: Observer) -> None:
         seen = await hook.probe(store, who)
         log.info("This task failed before, so the token of `%s` was probed: %s", self.conn_id, seen.sentence())
-        if not _is_about_the_token(seen.reading):
-            return
-        result = await hook.refresh(store, who, rejected=seen.generation)
-        if result.outcome not in (Refreshed.RENEWED, Refreshed.FRESH):
-            raise CredentialUnusableError(self._why(seen, result))
+        if _is_about_the_token(seen.reading):
+            await self._replaced(seen.generation, hook, store, who, because=seen)
 
     # -- a refusal ----------------------------------------------------------------------------------------------
 
@@ -298,7 +296,7 @@ class Use:
                 f"(evidence {seen.id}: {seen.sentence()}). Another would fare no better: look whether this host takes tokens of "
                 "this credential, and at its scopes and audience."
             )
-        return await self._replaced(refusal.handed, hook, store, who, because=seen)
+        return await self._replaced(refusal.handed.generation, hook, store, who, because=seen)
 
     async def _after_no_reason(
         self, refusal: _Refusal, hook: OAuthGuardHook, store: Store, newest: Credential, who: Observer
@@ -308,17 +306,18 @@ class Use:
             return None
         if not hook.settings.probe_url:
             tried_lately = _is_younger(newest, TRIED_LATELY)
-            return None if tried_lately else await self._replaced(refusal.handed, hook, store, who, because=None)
+            tried = refusal.handed.generation
+            return None if tried_lately else await self._replaced(tried, hook, store, who, because=None)
         probe = await hook.probe(store, who)
         if probe.http_status != 401 and not _is_about_the_token(probe.reading):
             return None
-        return await self._replaced(refusal.handed, hook, store, who, because=probe)
+        return await self._replaced(refusal.handed.generation, hook, store, who, because=probe)
 
     async def _replaced(
-        self, handed: Handed, hook: OAuthGuardHook, store: Store, who: Observer, *, because: Evidence | None
+        self, rejected: int, hook: OAuthGuardHook, store: Store, who: Observer, *, because: Evidence | None
     ) -> Handed | None:
         """The next token, refreshed unless somebody was faster."""
-        result = await hook.refresh(store, who, rejected=handed.generation)
+        result = await hook.refresh(store, who, rejected=rejected)
         log.info("The access token of `%s` was refused; refresh: %s", self.conn_id, result.explanation)
         if result.outcome in (Refreshed.RENEWED, Refreshed.FRESH):
             self._handed = None
