@@ -113,6 +113,8 @@ class ProbeFacts:
     """A JSON body, for providers that answer to POST only."""
     scope: str = ""
     """The scope it needs; empty where any token may ask."""
+    about_token: bool = False
+    """True where it asks about the token, not with it: then what consumers ask for takes the token in the usual header."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ class _File:
             parameters=self.templates(f"{path}.parameters", fields.get("parameters"), PROBE_FIELDS),
             body=self.optional(f"{path}.body", fields),
             scope=self.optional(f"{path}.scope", fields),
+            about_token=bool(self.flag(f"{path}.about_token", fields)),
         )
 
     def rules(self, path: str, value: Any) -> tuple[ErrorRule, ...]:

@@ -59,7 +59,21 @@ def with_preset(
         # Nor does anybody's code: it is exchanged where the connection gets its tokens.
         authorization = replace(authorization, code_url="")
     applies = replace(preset, probe=None if own_probe else preset.probe, authorization=authorization)
-    return merged, _facts(facts, applies, values)
+    return merged, replace(_facts(facts, applies, values), **_use(preset))
+
+
+def _use(preset: Preset) -> dict[str, Any]:
+    """Where the provider takes a token, as its own probe shows, also where a connection has another."""
+    probe = preset.probe
+    if probe is None or probe.about_token:
+        return {}
+    return {
+        "use_headers": {name: text for name, text in probe.headers.items() if ACCESS_TOKEN in text},
+        "use_parameters": {name: text for name, text in probe.parameters.items() if ACCESS_TOKEN in text},
+    }
+
+
+ACCESS_TOKEN = "{access_token}"  # noqa: S105 - a place, not a token
 
 
 def _texts(facts: GrantFacts, preset: Preset) -> list[str]:

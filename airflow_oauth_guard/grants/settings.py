@@ -122,6 +122,9 @@ class ProviderFacts:
     probe_body: str = ""
     success_has: str = ""
     success_equals: str = ""
+    use_headers: Mapping[str, str] = field(default_factory=dict)
+    """Where consumers put ``{access_token}``, if not into ``Authorization: Bearer``."""
+    use_parameters: Mapping[str, str] = field(default_factory=dict)
     refresh_codes: Vocabulary = ()
     probe_codes: Vocabulary = ()
 

@@ -77,12 +77,10 @@ class Query:
 def placement_of(settings: GrantSettings) -> Placement:
     """Where the provider's preset puts the token, or a bearer header."""
     facts = settings.facts
-    for name, value in facts.probe_headers.items():
-        if TOKEN in value:
-            return Header(name, value)
-    for name, value in facts.probe_parameters.items():
-        if value == TOKEN:
-            return Query(name)
+    for name, value in facts.use_headers.items():
+        return Header(name, value)
+    for name in facts.use_parameters:
+        return Query(name)
     return Header()
 
 
