@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from itertools import dropwhile, islice
@@ -249,5 +250,15 @@ async def _mask(tokens: Mapping[str, str]) -> None:
     for token in tokens.values():
         if hasattr(airflow_log, "amask_secret"):  # since Airflow 3.3
             await airflow_log.amask_secret(token)
+        elif _is_triggerer():
+            await _tell_the_triggerers_supervisor(token)
         else:
             airflow_log.mask_secret(token)
+
+
+async def _tell_the_triggerers_supervisor(token: str) -> None:
+    """What ``amask_secret`` does, before there was one. ``mask_secret`` cannot: it is refused in an event loop."""
+    from airflow.sdk.execution_time.comms import MaskSecret
+
+    with suppress(Exception):  # as Airflow: a secret that cannot be masked is no reason to go without it
+        await _supervisor().asend(MaskSecret(value=token))

@@ -23,6 +23,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.http.hooks.http import HttpAsyncHook, HttpHook
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import MaskSecret
 from airflow.secrets import BaseSecretsBackend
 from asgiref.sync import sync_to_async
 
@@ -529,11 +530,18 @@ def test_a_synchronous_look_up_in_a_tasks_own_event_loop_is_answered(connect, th
 
 @pytest.fixture
 def in_a_triggerer(monkeypatch):
-    """As in the process that runs triggers; its supervisor answers nothing."""
+    """As in the process that runs triggers; its supervisor answers nothing. What it is told is the fixture's value."""
     from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
 
-    comms = TriggerCommsDecoder(socket=None, async_writer=None, async_reader=None)
+    told = []
+
+    class Comms(TriggerCommsDecoder):
+        async def asend(self, msg):
+            told.append(msg)
+
+    comms = Comms(socket=None, async_writer=None, async_reader=None)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    return told
 
 
 async def _in_the_loop(conn_id: str):
@@ -574,6 +582,15 @@ def test_a_trigger_hears_a_refusal_however_it_asks(look_up, connect, theirs, ins
     expire(store, guarded.conn_id)
     with pytest.raises(ConnectionUnusableError, match="is expired"):
         asyncio.run(look_up(conn_id))
+
+
+def test_the_supervisor_that_writes_a_triggers_log_is_told_what_to_mask(
+    in_a_triggerer, connect, theirs, installed, store
+):
+    """Airflow masks an extra as one text there; before 3.3 it does not even do that."""
+    conn_id = theirs(extra={"deep": {"x": f"v1 {{oauth-guard:{connect().conn_id}}}"}})
+    token = looked_up(conn_id, "async").extra_dejson["deep"]["x"].removeprefix("v1 ")
+    assert token in [msg.value for msg in in_a_triggerer if isinstance(msg, MaskSecret)]
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
