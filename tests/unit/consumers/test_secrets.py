@@ -218,9 +218,10 @@ def test_a_database_hook_logs_in_with_the_fresh_token(connect, theirs, installed
             {"host": "https://dbc.example", "extra": {"token": "{}"}},
             lambda found: found.extra_dejson["token"],
         ),
-        ("airbyte", {"extra": {"headers": {"X-Token": "{}"}}}, lambda found: found.extra_dejson["headers"]["X-Token"]),
+        ("trino", {"extra": {"auth": "jwt", "jwt__token": "{}"}}, lambda found: found.extra_dejson["jwt__token"]),
+        ("own", {"extra": {"headers": {"X-Token": "{}"}}}, lambda found: found.extra_dejson["headers"]["X-Token"]),
     ],
-    ids=["Slack", "Databricks", "Databricks, extra", "a header further down"],
+    ids=["Slack", "Databricks", "Databricks, extra", "Trino", "a header further down"],
 )
 def test_a_connection_has_the_shape_that_its_hook_reads(
     conn_type, fields, read, connect, theirs, installed, store, server
