@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import tenacity
 from airflow.sdk import get_current_context
 from airflow.sdk.log import mask_secret
 
@@ -28,6 +26,7 @@ from airflow_oauth_guard.errors import CredentialUnusableError, StoreUnavailable
 from airflow_oauth_guard.grants.flow import HttpRequest, shape_of
 from airflow_oauth_guard.hooks.config import aget_store, get_store
 from airflow_oauth_guard.hooks.context import observer
+from airflow_oauth_guard.hooks.patience import apatiently, patiently
 from airflow_oauth_guard.hooks.placement import without_secrets
 from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -40,13 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
 SERVES_FOR = timedelta(seconds=30)
 """How long a consumer goes on with what it has been told: within it, it learns of a status change by its own requests only."""
-
-STORE_PATIENCE = timedelta(minutes=2)
-"""How long a consumer waits for a store that is gone; a database that fails over is back by then."""
 
 JUST_ISSUED = timedelta(minutes=1)
 """A token this young that is refused is not refused for its age: another would fare no better."""
@@ -89,7 +83,7 @@ def get_token(conn_id: str) -> str:
 
     Raises:
         CredentialUnusableError: If there is none that may be used; says why and what to do.
-        StoreUnavailableError: If the store is gone for longer than :data:`STORE_PATIENCE`.
+        StoreUnavailableError: If the store is gone for longer than :data:`~airflow_oauth_guard.hooks.patience.STORE_PATIENCE`.
     """
     return Use(conn_id).token().access_token
 
@@ -142,10 +136,10 @@ class Use:
 
         Raises:
             CredentialUnusableError: If there is none; says what is known and what to do.
-            StoreUnavailableError: If the store is gone for longer than :data:`STORE_PATIENCE`.
+            StoreUnavailableError: If the store is gone for longer than :data:`~airflow_oauth_guard.hooks.patience.STORE_PATIENCE`.
         """
         who = _observer()
-        handed = self._in_hand() or _patiently(lambda: self._found(who))
+        handed = self._in_hand() or patiently(lambda: self._found(who))
         _mask(handed.access_token)
         return handed
 
@@ -160,7 +154,7 @@ class Use:
         who = _observer()
         if (handed := self._in_hand()) is not None:
             return handed
-        return await _apatiently(lambda: self._afound(who))
+        return await apatiently(lambda: self._afound(who))
 
     async def _afound(self, who: Observer) -> Handed:
         store = await aget_store()
@@ -265,7 +259,7 @@ class Use:
             CredentialUnusableError: If the token is the reason and there is no other.
         """
         refusal = _refusal(self.hook, handed, method, url, answer)
-        return _patiently(lambda: self._answered(refusal)) if refusal else None
+        return patiently(lambda: self._answered(refusal)) if refusal else None
 
     def _answered(self, refusal: _Refusal) -> Handed | None:
         handed = self.hook.run(self._after(refusal, self.hook, get_store(), _observer()))
@@ -276,7 +270,7 @@ class Use:
     async def arefused(self, handed: Handed, method: str, url: str, answer: HttpAnswer) -> Handed | None:
         """:meth:`refused` in an event loop."""
         refusal = _refusal(await self.ahook(), handed, method, url, answer)
-        return await _apatiently(lambda: self._aanswered(refusal)) if refusal else None
+        return await apatiently(lambda: self._aanswered(refusal)) if refusal else None
 
     async def _aanswered(self, refusal: _Refusal) -> Handed | None:
         return await self._after(refusal, await self.ahook(), await aget_store(), _observer())
@@ -388,29 +382,6 @@ def _is_younger(credential: Credential, age: timedelta) -> bool:
 def _seen_alive_lately(store: Store, credential: Credential) -> bool:
     seen = store.credentials.latest_evidence(credential, Kind.REFRESH, Kind.PROBE)
     return seen is not None and seen.verdict is Verdict.LIVE and seen.observed_at > utcnow() - SEEN_ALIVE_LATELY
-
-
-_PATIENCE: Mapping[str, Any] = {
-    "retry": tenacity.retry_if_exception_type(StoreUnavailableError),
-    "wait": tenacity.wait_random_exponential(multiplier=0.5, max=5),
-    "stop": tenacity.stop_after_delay(STORE_PATIENCE),
-    "before_sleep": tenacity.before_sleep_log(log, logging.WARNING),
-    "reraise": True,
-}
-
-
-def _patiently(call: Callable[[], Result]) -> Result:
-    found: Result = tenacity.Retrying(**_PATIENCE)(call)
-    return found
-
-
-async def _apatiently(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    # Tenacity awaits what it can see to be asynchronous; a function that returns a coroutine is not.
-    async def awaited() -> Result:
-        return await call()
-
-    found: Result = await tenacity.AsyncRetrying(**_PATIENCE)(awaited)
-    return found
 
 
 def _observer() -> Observer:

@@ -37,7 +37,7 @@ from airflow_oauth_guard.errors import (
     OAuthGuardError,
     StoreUnavailableError,
 )
-from airflow_oauth_guard.hooks import config, using
+from airflow_oauth_guard.hooks import config, patience
 from tests.airflow_parts import PLANTED, expire, lapse, make_due, probe
 
 pytestmark = pytest.mark.airflow
@@ -340,7 +340,7 @@ def store_that(raises: Exception) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "_open", opened)
-        patch.setitem(using._PATIENCE, "stop", tenacity.stop_after_delay(0))
+        patch.setitem(patience.PATIENCE, "stop", tenacity.stop_after_delay(0))
         yield
 
 

@@ -24,7 +24,7 @@ from airflow.sdk.log import redact
 from airflow_oauth_guard.domain.answers import HttpAnswer
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.errors import CredentialUnusableError, StoreUnavailableError
-from airflow_oauth_guard.hooks import using
+from airflow_oauth_guard.hooks import patience, using
 from airflow_oauth_guard.hooks.using import Use, aget_token, get_token
 from tests.airflow_parts import expire, lapse, make_due, rows, run, task_context, utcnow
 
@@ -223,7 +223,7 @@ def test_with_a_token_in_hand_a_consumer_goes_on_while_the_store_is_gone(guarded
 
 
 def test_but_not_beyond_the_tokens_own_end(guarded, store, monkeypatch):
-    monkeypatch.setitem(using._PATIENCE, "stop", tenacity.stop_after_delay(0.2))
+    monkeypatch.setitem(patience.PATIENCE, "stop", tenacity.stop_after_delay(0.2))
     use = Use(guarded.conn_id)
     use.token()
     with later(timedelta(hours=2)), away(store), pytest.raises(StoreUnavailableError):
@@ -240,7 +240,7 @@ def test_without_a_token_a_consumer_waits_for_the_store(guarded, store):
 
 
 def test_a_store_that_stays_away_is_an_error_in_the_end(guarded, store, monkeypatch):
-    monkeypatch.setitem(using._PATIENCE, "stop", tenacity.stop_after_delay(0.2))
+    monkeypatch.setitem(patience.PATIENCE, "stop", tenacity.stop_after_delay(0.2))
     with away(store):
         with pytest.raises(StoreUnavailableError, match="cannot be used now"):
             get_token(guarded.conn_id)
