@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_oauth_guard.consumers import listener
+
 PREFIX = "/oauth-guard"
 AIRFLOW = "oauth_guard.airflow"
 """In a request's scope: Airflow's own application, which answers a question in the graph for us."""
@@ -31,6 +33,7 @@ class Later:
 
 class OAuthGuardPlugin(AirflowPlugin):
     name = "oauth_guard"
+    listeners = [listener]
     fastapi_apps = [{"app": Later(), "url_prefix": PREFIX, "name": "OAuth Guard"}]
     external_views = [
         {
