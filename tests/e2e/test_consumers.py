@@ -284,6 +284,7 @@ def database(monkeypatch) -> Iterator[OwnServer]:
         pytest.skip(str(error))
 
 
+@pytest.mark.any_airflow
 def test_a_store_that_is_gone_for_a_while_holds_the_work_up_and_loses_nothing(crm, api, database, monkeypatch):
     """With PostgreSQL that is really stopped: every way in turn, the store away from the second page to the fifth."""
     # What is known serves for half a minute; here everybody has to ask again at once.
@@ -309,6 +310,7 @@ def test_a_store_that_is_gone_for_a_while_holds_the_work_up_and_loses_nothing(cr
         assert heard(config.get_store())[already:] == [PAGES * ROWS_PER_PAGE], way
 
 
+@pytest.mark.any_airflow
 def test_twenty_consumers_wait_for_a_store_that_is_gone_for_half_a_minute(crm, api, database):
     """Ten have a token in hand, ten begin meanwhile; each way to ask is among them."""
     get_hook(CREDENTIAL).get_token()

@@ -16,6 +16,7 @@ from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject, Verdict
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, ConnectionFieldError, CredentialUnusableError
+from airflow_oauth_guard.hooks import renewing
 from airflow_oauth_guard.hooks.refreshing import Refreshed
 from airflow_oauth_guard.hooks.registry import get_hook, hook_for, hook_of_class
 from airflow_oauth_guard.metadata import connection_types
@@ -157,7 +158,9 @@ def test_a_fresh_token_is_not_refreshed(connect, store):
     assert len(guarded.token_requests()) == 1
 
 
-def test_a_leased_credential_is_left_to_the_one_who_refreshes_it(connect, store):
+def test_a_leased_credential_is_left_to_the_one_who_refreshes_it(connect, store, monkeypatch):
+    monkeypatch.setattr(renewing, "WAIT_OVER_DEADLINE", timedelta(0))
+    monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__REQUEST_DEADLINE_SECONDS", "0.5")
     guarded = connect()
     guarded.enrolled(store)
     assert store.credentials.lease(guarded.conn_id, "another worker", HOUR, utcnow())
