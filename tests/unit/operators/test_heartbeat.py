@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("airflow", reason="operators need Airflow")
 
 import pendulum
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, task
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_oauth_guard.domain.calendar import ClosedDays
 from airflow_oauth_guard.domain.sources import Source
@@ -334,3 +335,21 @@ def test_above_a_task_decorator_it_would_speak_while_the_dag_is_read_and_is_refu
         @task
         def load() -> int:
             return 1
+
+
+# -- assets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("moved", "carried"), [(7, {"rows": 7}), (0, {"rows": 0}), (None, {})])
+def test_an_update_of_the_sources_asset_carries_the_rows(moved, carried, store):
+    contacts = Asset("crm_contacts")
+    operator = HeartbeatOperator(task_id="heartbeat", source=SOURCE, rows=moved, outlets=[contacts, Asset("other")])
+    events = OutletEventAccessors()
+    operator.execute({**task_context("heartbeat"), "task": operator, "outlet_events": events})
+    assert events[contacts].extra == carried
+    assert events[Asset("other")].extra == {}
+
+
+def test_a_credential_that_is_named_feeds_a_source_that_nobody_declared(store):
+    heartbeat("crm_contacts", credential="crm_prod")(lambda: 3)()
+    assert watched(store) == Source("crm_contacts", Learned(), credential="crm_prod")
