@@ -82,7 +82,7 @@ def test_without_a_preset_the_token_goes_into_a_bearer_header(connect):
     ("preset", "params", "place"),
     [
         ("shopify", "shop=acme", Header("X-Shopify-Access-Token", "{access_token}")),
-        ("tiktok_ads", None, Header("Access-Token", "{access_token}")),
+        ("tiktok_ads", "business_id=x", Header("Access-Token", "{access_token}")),
         # Their probes ask about a token, in ways of their own.
         ("google", None, Header()),
         ("twitch", None, Header()),
