@@ -1,4 +1,4 @@
-"""The same in a function that is asynchronous: it is handed an ``httpx.AsyncClient``."""
+"""The same in a function that is asynchronous, which Airflow 3.2 and newer run: it is handed an ``httpx.AsyncClient``."""
 
 from __future__ import annotations
 
