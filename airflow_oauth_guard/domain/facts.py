@@ -43,10 +43,15 @@ def four_facts(latest: Sequence[Evidence], generation: int) -> dict[Subject, Fac
     """
     facts = {}
     for subject, says in _SAYS.items():
-        said = [fact for item in latest if (fact := says(item, generation)) is not None]
+        said = [fact for item in latest if _teaches(item) and (fact := says(item, generation)) is not None]
         if said:
             facts[subject] = _newest(said)
     return facts
+
+
+def _teaches(item: Evidence) -> bool:
+    """A consumer that was refused for another reason than its token was refused for one of its own."""
+    return item.kind is not Kind.USE or item.finding in (Finding.ACCESS_TOKEN_DEAD, Finding.GRANT_DEAD)
 
 
 def _newest(said: Sequence[Fact]) -> Fact:
@@ -71,9 +76,6 @@ def _about_the_access_token(item: Evidence, generation: int) -> Fact | None:
     if _issued(item, generation):
         return fact(Verdict.OPEN, "issued, not tried yet")
     if item.subject is not Subject.ACCESS_TOKEN or item.generation != generation or item.kind is Kind.CONTROL:
-        return None
-    if item.kind is Kind.USE and item.finding is not Finding.ACCESS_TOKEN_DEAD:
-        # A consumer was refused for a reason of its own.
         return None
     if item.verdict is Verdict.DEAD:
         return fact(Verdict.DEAD, "proven rejected")

@@ -70,7 +70,8 @@ def seen(
     number: int | None = None,
 ) -> Evidence:
     """The evidence a hook makes of an answer."""
-    reading = read_probe_answer(answer, dialect) if kind is Kind.PROBE else read_token_answer(answer, dialect)
+    of_a_resource = kind in (Kind.PROBE, Kind.USE)
+    reading = read_probe_answer(answer, dialect) if of_a_resource else read_token_answer(answer, dialect)
     observed_at = NOW + after
     return Evidence(
         kind=kind,

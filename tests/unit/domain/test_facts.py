@@ -161,6 +161,34 @@ def test_of_a_grant_that_is_proven_dead_another_refusal_teaches_nothing_and_life
     assert grant(*looks, refreshed(ISSUED, after=4 * HOUR), generation=2) == (Verdict.LIVE, "a refresh succeeded")
 
 
+def test_a_refused_use_is_a_question_about_the_access_token_and_no_proof():
+    refused = said(Kind.USE, Subject.ACCESS_TOKEN, Finding.ACCESS_TOKEN_DEAD, Verdict.OPEN, http_status=401)
+    assert access_token(refused) == (Verdict.OPEN, "rejected, not proven dead")
+    assert (grant(refused), client(refused), provider(refused)) == (None, None, None)
+
+
+def test_a_use_that_was_refused_for_another_reason_says_nothing():
+    forbidden = said(Kind.USE, Subject.ACCESS_TOKEN, Finding.UNKNOWN, Verdict.OPEN, http_status=401)
+    failing = said(Kind.USE, Subject.PROVIDER, Finding.PROVIDER_OUTAGE, Verdict.OPEN, http_status=503)
+    for look in (forbidden, failing):
+        assert (access_token(look), grant(look), client(look), provider(look)) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("subject", "finding"),
+    [(Subject.CLIENT, Finding.CLIENT_MISCONFIGURED), (Subject.GRANT, Finding.ACCOUNT_ACTION)],
+)
+def test_nor_does_what_a_consumers_api_says_of_apps_and_accounts(subject, finding):
+    refused = said(Kind.USE, subject, finding, Verdict.OPEN, http_status=401)
+    assert (access_token(refused), grant(refused), client(refused), provider(refused)) == (None, None, None, None)
+
+
+def test_where_the_token_is_all_there_is_its_refusal_is_a_question_about_the_grant():
+    refused = said(Kind.USE, Subject.GRANT, Finding.GRANT_DEAD, Verdict.OPEN, http_status=401)
+    assert grant(refused) == (Verdict.OPEN, "rejected, not proven dead")
+    assert client(refused) is None
+
+
 def test_what_a_person_says_is_no_answer_of_the_provider():
     assert grant(word("reseeded", 1), generation=2) == (Verdict.OPEN, "entered by a person, not tried yet")
     assert access_token(word("reseeded", 1), generation=2) is None

@@ -43,6 +43,7 @@ from tests.unit.domain.builders import (
     probed,
     refreshed,
     refusal,
+    seen,
     unanswered,
 )
 
@@ -421,6 +422,42 @@ def test_a_sign_of_life_of_older_tokens_says_nothing_about_the_newest():
 
 def test_a_credential_without_a_probe_is_told_so():
     assert "no probe URL" in conclude(case(refreshed(REVOKED))).explanation
+
+
+def uses(*answers: tuple[Answer, timedelta, int], **flags: object) -> Case:
+    """What consumers were told, beside the refresh that failed."""
+    refused = [
+        seen(Kind.USE, answer, after=after, generation=generation, number=number)
+        for number, (answer, after, generation) in enumerate(answers, start=2)
+    ]
+    return case(refreshed(REVOKED, number=1), *refused, **flags)
+
+
+def test_without_a_probe_two_consumers_that_are_refused_with_a_pause_between_prove_an_access_token_dead():
+    conclusion = conclude(uses((REJECTED, timedelta(), 1), (REJECTED, PAUSE, 1)))
+    assert conclusion.access_token is Verdict.DEAD
+    assert conclusion.access_token_rests_on == (2, 3)
+    assert not is_proven_death(conclusion)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        *(NOT_DEAD[name] for name in ("one", "no pause", "other tokens first", "other tokens")),
+        [(http(401), timedelta(), 1), (http(401), PAUSE, 1)],
+        [(http(403), timedelta(), 1), (http(403), PAUSE, 1)],
+    ],
+)
+def test_nor_does_less_than_that_prove_it(answers):
+    assert conclude(uses(*answers)).access_token is Verdict.OPEN
+
+
+def test_where_there_is_a_probe_what_consumers_were_told_decides_nothing():
+    refusals = [(REJECTED, number * PAUSE, 1) for number in range(5)]
+    assert conclude(uses(*refusals, has_probe=True)).access_token is Verdict.OPEN
+    alive = probed(LIVE_PROBE, after=10 * PAUSE, number=9)
+    known = uses(*refusals, has_probe=True)
+    assert conclude(replace(known, evidence=(*known.evidence, alive))).access_token is Verdict.LIVE
 
 
 # -- laws ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, CredentialUnusableError
 from airflow_oauth_guard.hooks.placement import Header, Query
 from airflow_oauth_guard.hooks.session import GuardedAuth, GuardedSession
-from tests.airflow_parts import make_due, rows, utcnow
+from tests.airflow_parts import looked_into, make_due, question_of, rows, utcnow
 from tests.resource_server import INVALID_TOKEN, ResourceServer, Told
 
 pytestmark = pytest.mark.airflow
@@ -216,6 +216,23 @@ def test_a_refresh_that_fails_says_so_to_the_consumer_and_changes_no_status(guar
             session.get(server.rows_url, timeout=10)
     assert guarded.token_requests() == []
     assert guarded.credential(store).status is Status.ACTIVE
+
+
+def test_without_a_probe_two_refusals_with_a_pause_between_lapse_a_credential_that_cannot_be_renewed(
+    connect, server, store
+):
+    guarded = connect(probe_url=None)
+    guarded.refresh(store)
+    make_old(store, guarded)
+    server.revoke(guarded.conn_id, grant=False)
+    guarded.fault(status=400, body={"error": "unsupported_grant_type"})
+    with GuardedSession(guarded.conn_id) as session:
+        for passed in (timedelta(), timedelta(minutes=2)):
+            with time_machine.travel(utcnow() + passed, tick=True), pytest.raises(CredentialUnusableError):
+                session.get(server.rows_url, timeout=10)
+    make_due(store, guarded.conn_id)
+    looked_into(store, guarded, question_of(store, guarded))
+    assert guarded.credential(store).status is Status.LAPSED
 
 
 # -- many at once -----------------------------------------------------------------------------------------------------
