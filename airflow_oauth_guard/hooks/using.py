@@ -275,6 +275,23 @@ class Use:
     async def _aanswered(self, refusal: _Refusal) -> Handed | None:
         return await self._after(refusal, await self.ahook(), await aget_store(), _observer())
 
+    def doubt(self, handed: Handed) -> Handed | None:
+        """:meth:`refused` for a library that was refused and does not show the answer: the probe is asked instead.
+
+        .. versionadded:: 0.6.0
+        """
+        newer = patiently(lambda: self.hook.run(self._after_doubt(handed, self.hook, get_store(), _observer())))
+        if newer is not None:
+            _mask(newer.access_token)
+        return newer
+
+    async def _after_doubt(self, handed: Handed, hook: OAuthGuardHook, store: Store, who: Observer) -> Handed | None:
+        newest = await asyncio.to_thread(store.credentials.get, self.conn_id)
+        if newest.generation != handed.generation:
+            self._handed = None
+            return await self._next(hook, store, who)
+        return await self._after_no_reason(handed.generation, hook, store, newest, who)
+
     async def _after(self, refusal: _Refusal, hook: OAuthGuardHook, store: Store, who: Observer) -> Handed | None:
         newest = await asyncio.to_thread(store.credentials.get, self.conn_id)
         if newest.generation != refusal.handed.generation:
@@ -282,7 +299,7 @@ class Use:
             return await self._next(hook, store, who)
         seen = await asyncio.to_thread(_kept, refusal, hook, store, newest, who)
         if not _is_about_the_token(refusal.reading):
-            return await self._after_no_reason(refusal, hook, store, newest, who)
+            return await self._after_no_reason(refusal.handed.generation, hook, store, newest, who)
         self._handed = None
         if _is_younger(newest, JUST_ISSUED):
             raise CredentialUnusableError(
@@ -293,19 +310,18 @@ class Use:
         return await self._replaced(refusal.handed.generation, hook, store, who, because=seen)
 
     async def _after_no_reason(
-        self, refusal: _Refusal, hook: OAuthGuardHook, store: Store, newest: Credential, who: Observer
+        self, rejected: int, hook: OAuthGuardHook, store: Store, newest: Credential, who: Observer
     ) -> Handed | None:
         """The probe may say that it is the token. Without one only the next token does, which may be tried now and then."""
         if _is_younger(newest, JUST_ISSUED) or await asyncio.to_thread(_seen_alive_lately, store, newest):
             return None
         if not hook.settings.probe_url:
             tried_lately = _is_younger(newest, TRIED_LATELY)
-            tried = refusal.handed.generation
-            return None if tried_lately else await self._replaced(tried, hook, store, who, because=None)
+            return None if tried_lately else await self._replaced(rejected, hook, store, who, because=None)
         probe = await hook.probe(store, who)
         if probe.http_status != 401 and not _is_about_the_token(probe.reading):
             return None
-        return await self._replaced(refusal.handed.generation, hook, store, who, because=probe)
+        return await self._replaced(rejected, hook, store, who, because=probe)
 
     async def _replaced(
         self, rejected: int, hook: OAuthGuardHook, store: Store, who: Observer, *, because: Evidence | None
