@@ -478,6 +478,13 @@ def enrolled(store: Store, conn_id: str = "crm", **changes: Any) -> Credential:
     return store.credentials.enroll(Enrollment(conn_id=conn_id, **{**given, **changes}), utcnow())
 
 
+def used_by(store: Store, conn_id: str, dag_id: str, task_id: str = "load", at: datetime | None = None) -> None:
+    """A task has used the credential."""
+    known = store.roster.find(conn_id, utcnow())
+    credential = known.credential if known else enrolled(store, conn_id)
+    store.consumers.note(credential.id, dag_id, task_id, at or utcnow())
+
+
 def evidence_of(kind: Kind, finding: Finding, subject: Subject, credential: Credential, **changes: Any) -> Evidence:
     """One observation about the newest tokens."""
     given: dict[str, Any] = {

@@ -62,7 +62,7 @@ def status(args: argparse.Namespace) -> None:
         if args.json:
             print(json.dumps(rows, indent=2))  # noqa: T201
             return
-        columns = ("credential", "class", "status", "life left", "what is open", "evidence")
+        columns = ("credential", "class", "status", "life left", "feeds", "what is open", "evidence")
         print_table(columns, [tuple(str(row[key] or "") for key in ROSTER_KEYS) for row in rows])
 
 
@@ -120,15 +120,18 @@ def revert(args: argparse.Namespace) -> None:
         print(f"{reverted.conn_id}: generation {reverted.generation}, {reverted.status.value}; asked at the next cycle")  # noqa: T201
 
 
-ROSTER_KEYS = ("conn_id", "connection_class", "status", "life_left", "incident", "evidence")
+ROSTER_KEYS = ("conn_id", "connection_class", "status", "life_left", "feeds", "incident", "evidence")
 
 
 def roster(store: Store) -> list[dict[str, Any]]:
     """Every guarded credential as plain values."""
     now = utcnow()
     open_ones = {incident.name: incident for incident in store.incidents.open_ones(About.CREDENTIAL)}
+    credentials = store.credentials.roster()
+    reaches = store.reaches.of([credential.conn_id for credential in credentials], now)
     rows = []
-    for credential in store.credentials.roster():
+    for credential in credentials:
+        reach = reaches[credential.conn_id]
         incident, latest = open_ones.get(credential.conn_id), store.credentials.latest_evidence(credential)
         rows.append(
             {
@@ -137,6 +140,9 @@ def roster(store: Store) -> list[dict[str, Any]]:
                 "status": credential.status.value,
                 "generation": credential.generation,
                 "life_left": words(credential.life.remaining(now)),
+                "feeds": reach.short() or None,
+                "dags": list(reach.dags.first),
+                "sources": list(reach.sources.first),
                 "incident": incident.kind.value if incident else None,
                 "evidence": latest.sentence() if latest else None,
             }

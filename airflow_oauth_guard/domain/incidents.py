@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from airflow_oauth_guard.domain.reach import Reach
+
 RENOTIFY_AFTER = timedelta(hours=24)
 """An open incident that needs a person is told again once a day; more often teaches people to look away."""
 
@@ -145,6 +147,8 @@ class Incident:
     """Who said that this had to be expected."""
     part_of: int | None = None
     """The open incident that speaks for this one."""
+    reach: Reach | None = None
+    """Whom a credential or client feeds, when somebody is told; no part of what is kept."""
 
     @property
     def open_for(self) -> str:
@@ -186,4 +190,5 @@ class Incident:
         return self.phase is Phase.OPEN and self.part_of is None and self.needs_a_person(now)
 
     def sentence(self) -> str:
-        return f"{self.about.value} `{self.name}`: {self.kind.headline}. {self.summary}"
+        feeds = f" {self.reach.sentence()}" if self.reach else ""
+        return f"{self.about.value} `{self.name}`: {self.kind.headline}. {self.summary}{feeds}"

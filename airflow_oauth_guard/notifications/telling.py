@@ -101,6 +101,7 @@ class _Round:
 
     def __init__(self, store: Store, notifiers: Notifiers, context: Any, now: datetime) -> None:
         self._incidents = store.incidents
+        self._reaches = store.reaches
         self._notifiers = notifiers
         self._context = context
         self._now = now
@@ -111,9 +112,14 @@ class _Round:
         self._escalate_after = _as_configured(escalate_after, ESCALATE_AFTER, self.errors)
 
     def tell(self, incident: Incident) -> None:
-        if incident.is_to_be_told(self._now):
+        tells = incident.is_to_be_told(self._now)
+        escalates = incident.is_to_be_escalated(self._now, self._escalate_after)
+        if tells or escalates:
+            # Looked up as late as this: most rounds tell nothing.
+            [incident] = self._reaches.told([incident], self._now)
+        if tells:
             self._tell(incident)
-        if incident.is_to_be_escalated(self._now, self._escalate_after):
+        if escalates:
             self._escalate(incident)
         # Last, so that a store that fails now leaves no alert that reached nobody as told.
         while self._tries:

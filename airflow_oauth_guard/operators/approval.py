@@ -12,6 +12,7 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind
 from airflow_oauth_guard.domain.incidents import About
+from airflow_oauth_guard.domain.reach import Reach
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.hooks.config import configured_brake, duration, expire_wait, get_store
 from airflow_oauth_guard.hooks.context import MAP_INDEX_TEMPLATE, label, observer
@@ -75,7 +76,8 @@ class ExpireApprovalOperator(HITLOperator):
         if credential.expire_policy == "evidence" and not braked:
             return self._by_policy(store, investigation, now)
         self.subject = f"Expire the credential `{conn_id}`?"
-        self.body = question(investigation) + (f"\n\nYou are asked because {braked}." if braked else "")
+        reach = store.reaches.of([conn_id], now)[conn_id]
+        self.body = question(investigation, reach) + (f"\n\nYou are asked because {braked}." if braked else "")
         store.investigations.asked(investigation.id, observer(context), now)
         return super().execute(context)
 
@@ -126,11 +128,11 @@ class ExpireApprovalOperator(HITLOperator):
             self.log.warning("The alert could not be sent; the question is asked all the same.")
 
 
-def question(investigation: Investigation) -> str:
+def question(investigation: Investigation, reach: Reach) -> str:
     """What a person has to know to answer."""
     return (
         f"{investigation.explanation}\n\n"
         f"It rests on evidence {investigation.conclusion_evidence_id}, token generation {investigation.generation}. "
-        "Expiring it makes every consumer fail loudly; the tokens are kept and recovery goes on asking. "
+        f"{reach.sentence()} Expiring it makes every consumer fail loudly; the tokens are kept and recovery goes on asking. "
         "Reconnecting it (new tokens in the connection) answers this question by itself."
     )

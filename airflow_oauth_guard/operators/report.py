@@ -68,6 +68,7 @@ class ReportOperator(BaseOperator):
 
     def _say(self, store: Store, incident: Incident, context: Any) -> str:
         now = utcnow()
+        [incident] = store.reaches.told([incident], now)
         tell(store, self._with_its_client(store, incident), self.notifiers, context, now)
         if incident.needs_a_person(now):
             label(context, f"{incident.name}: {incident.kind.headline}")
@@ -102,7 +103,11 @@ class ReportOpenOperator(BaseOperator):
 
     def execute(self, context: Any) -> str:
         store, now = get_store(), utcnow()
-        incidents = [*store.incidents.open_ones(About.CLIENT), *store.incidents.open_ones(About.CREDENTIAL)]
+        of_clients, of_credentials = (
+            store.incidents.open_ones(About.CLIENT),
+            store.incidents.open_ones(About.CREDENTIAL),
+        )
+        incidents = store.reaches.told([*of_clients, *of_credentials], now)
         waiting = [incident for incident in incidents if not incident.needs_a_person(now)]
         needed = [incident for incident in _that_speak(store, incidents) if incident.needs_a_person(now)]
         for incident in waiting:

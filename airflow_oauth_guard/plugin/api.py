@@ -92,7 +92,7 @@ def evidence(connection_id: str, evidence_id: Number) -> EvidencePageView:
 @router.get("/credentials/{connection_id:path}")
 def credential(connection_id: str, before: Before = None) -> CredentialPageView:
     """One credential; ``before`` pages its evidence."""
-    return credential_page(get_store(), connection_id, before)
+    return credential_page(get_store(), connection_id, utcnow(), before)
 
 
 @router.get("/sources")
@@ -114,13 +114,13 @@ def incidents(
     phase: PhaseAsked = None, about: AboutAsked = None, limit: Limit = PER_PAGE, offset: Offset = 0
 ) -> IncidentsView:
     """A page of incidents, the newest first."""
-    return incidents_view(get_store(), phase=phase, about=about, limit=limit, offset=offset)
+    return incidents_view(get_store(), utcnow(), phase=phase, about=about, limit=limit, offset=offset)
 
 
 @router.get("/incidents/{incident_id:int}")
 def incident(incident_id: Number) -> IncidentPageView:
     """One incident, and those it speaks for."""
-    found = incident_page(get_store(), incident_id)
+    found = incident_page(get_store(), incident_id, utcnow())
     if found is None:
         raise HTTPException(404, f"There is no incident {incident_id}.")
     return found

@@ -44,7 +44,7 @@ def evidence(request: Request, person: PersonDep, connection_id: str, evidence_i
 
 @router.get("/credentials/{connection_id:path}")
 def credential(request: Request, person: PersonDep, connection_id: str, before: Before = None) -> HTMLResponse:
-    view = credential_page(get_store(), connection_id, before)
+    view = credential_page(get_store(), connection_id, utcnow(), before)
     may_use = person.may_use(connection_id)
     question = view.question
     waits = question is not None and question.waits_for_an_answer
@@ -91,7 +91,7 @@ def incidents(
     about: AboutAsked = None,
     offset: Offset = 0,
 ) -> HTMLResponse:
-    view = incidents_view(get_store(), phase=phase, about=about, limit=PER_PAGE, offset=offset)
+    view = incidents_view(get_store(), utcnow(), phase=phase, about=about, limit=PER_PAGE, offset=offset)
     return page(
         request, "incidents.html", person, view=view, phase=phase, about=about, phases=list(Phase), abouts=list(About)
     )
@@ -100,7 +100,7 @@ def incidents(
 @router.get("/incidents/{incident_id:int}")
 def incident(request: Request, person: PersonDep, incident_id: Number) -> HTMLResponse:
     store = get_store()
-    view, found = incident_page(store, incident_id), store.incidents.get(incident_id)
+    view, found = incident_page(store, incident_id, utcnow()), store.incidents.get(incident_id)
     if view is None or found is None:
         raise HTTPException(404, f"There is no incident {incident_id}.")
     may_acknowledge = found.phase is Phase.OPEN and person.may_acknowledge(found)

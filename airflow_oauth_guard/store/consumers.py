@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from airflow_oauth_guard.domain.reach import COUNTED_FOR, OWN_DAGS
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher
 from airflow_oauth_guard.store.records import Credential
@@ -17,9 +18,6 @@ from airflow_oauth_guard.store.tables import consumers, credentials, tokens
 
 WRITTEN_ANEW_AFTER = timedelta(hours=1)
 """A task that uses a credential all day is written down once an hour."""
-
-COUNTED_FOR = timedelta(days=30)
-"""Who has not used a credential for so long is no consumer of it any more; a monthly job is."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,15 @@ class Consumers:
                     raise
 
     def of(self, conn_ids: Sequence[str], now: datetime) -> dict[str, list[Consumer]]:
-        """By credential, the tasks that use it; those without any are missing."""
+        """By credential, the tasks that have used it lately, the guard's own left out; those without any are missing."""
         query = (
             select(credentials.c.conn_id, consumers.c.dag_id, consumers.c.task_id, consumers.c.last_used_at)
             .join(consumers, consumers.c.credential_id == credentials.c.id)
-            .where(credentials.c.conn_id.in_(conn_ids), consumers.c.last_used_at >= now - COUNTED_FOR)
+            .where(
+                credentials.c.conn_id.in_(conn_ids),
+                consumers.c.last_used_at >= now - COUNTED_FOR,
+                consumers.c.dag_id.not_in(OWN_DAGS),
+            )
             .order_by(credentials.c.conn_id, consumers.c.dag_id, consumers.c.task_id)
         )
         found: dict[str, list[Consumer]] = {}

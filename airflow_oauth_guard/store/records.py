@@ -30,6 +30,9 @@ class Enrollment:
     expires_at: datetime | None = None
 
 
+CLIENT_NAME_LENGTH = 12
+"""Letters of a client's key that name it to people."""
+
 RESEEDED = "reseeded"
 """The rule of the evidence that a person has put other tokens in: they are the next generation."""
 
@@ -68,7 +71,7 @@ class Credential:
     @property
     def client_name(self) -> str:
         """Names the client in incidents about all its credentials."""
-        return self.client_key[:12]
+        return self.client_key[:CLIENT_NAME_LENGTH]
 
     def is_leased(self, now: datetime) -> bool:
         return self.leased_until is not None and now <= self.leased_until <= now + LONGEST_LEASE

@@ -23,18 +23,20 @@ from sqlalchemy import (
 
 from airflow_oauth_guard.domain.evidence import Evidence, Kind, Subject
 from airflow_oauth_guard.domain.incidents import About, Incident
+from airflow_oauth_guard.domain.reach import NAMED, Reach
 from airflow_oauth_guard.domain.schedule import ASSUMED_LIFETIME
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, NotRegisteredError
 from airflow_oauth_guard.store import evidence as ledger
 from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.incidents import incident_from_row
+from airflow_oauth_guard.store.reach import of_credentials
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.rows import CREDENTIAL_COLUMNS, CREDENTIALS, credential_from
-from airflow_oauth_guard.store.tables import credentials, evidence, incidents, sources, statuses, tokens
+from airflow_oauth_guard.store.tables import credentials, evidence, incidents, statuses, tokens
 
-NAMED = 5
-"""How many of a credential's sources are named; the rest are counted."""
+NAMED_ON_ITS_PAGE = 50
+"""So many sources and DAGs of one credential are named; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,8 @@ class Listed:
     """The open one."""
     latest: tuple[Evidence, ...]
     """The newest of each kind and subject, newest first."""
-    feeds: tuple[str, ...]
-    """Names of sources that it feeds, :data:`NAMED` at most."""
-    feeds_count: int
-    dags: tuple[str, ...]
-    """The DAGs that speak for those sources."""
+    reach: Reach
+    """Whom it feeds."""
     refreshed_at: datetime | None
     """When its newest tokens were issued; None for tokens that somebody brought along."""
     probed_at: datetime | None
@@ -112,21 +111,21 @@ class Roster:
             ordered = _IN_QUESTION if query.trouble or query.sort == "trouble" else CREDENTIALS
             chosen = select(credentials.c.id).select_from(ordered).where(*which).order_by(*order)
             ids = connection.execute(chosen.limit(query.limit).offset(query.offset)).scalars().all()
-            return RosterPage(_listed(connection, ids), int(total))
+            return RosterPage(_listed(connection, ids, now, NAMED), int(total))
 
-    def one(self, conn_id: str) -> Listed:
+    def one(self, conn_id: str, now: datetime) -> Listed:
         """Raises:
         NotRegisteredError: If the store has never seen it.
         """
-        if (found := self.find(conn_id)) is None:
+        if (found := self.find(conn_id, now)) is None:
             raise NotRegisteredError(f"Credential `{conn_id}` is not in the store.")
         return found
 
-    def find(self, conn_id: str) -> Listed | None:
+    def find(self, conn_id: str, now: datetime) -> Listed | None:
         """A credential, or None where the store has never seen it."""
         with self._database.read() as connection:
             ids = connection.execute(select(credentials.c.id).where(credentials.c.conn_id == conn_id)).scalars().all()
-            return next(iter(_listed(connection, ids)), None)
+            return next(iter(_listed(connection, ids, now, NAMED_ON_ITS_PAGE)), None)
 
     def counts(self) -> dict[str, int]:
         """How many there are of each status, and as ``trouble`` how many are in trouble."""
@@ -218,16 +217,16 @@ def _which(query: RosterQuery) -> list[ColumnElement[bool]]:
 # -- what is known of them --------------------------------------------------------------------------------------------
 
 
-def _listed(connection: Connection, ids: Sequence[int]) -> list[Listed]:
+def _listed(connection: Connection, ids: Sequence[int], now: datetime, named: int) -> list[Listed]:
     """These, in this order: as many queries for fifty of them as for one."""
     if not ids:
         return []
     query = select(*CREDENTIAL_COLUMNS, *_OPEN_INCIDENT).select_from(_IN_QUESTION).where(credentials.c.id.in_(ids))
     rows = {row["id"]: row for row in connection.execute(query).mappings()}
     seen = _latest(connection, ids)
-    fed = _fed(connection, [row["conn_id"] for row in rows.values()])
+    reaches = of_credentials(connection, [row["conn_id"] for row in rows.values()], now, named)
     return [
-        _line(rows[credential_id], seen.get(credential_id, []), fed.get(rows[credential_id]["conn_id"], []))
+        _line(rows[credential_id], seen.get(credential_id, []), reaches[rows[credential_id]["conn_id"]])
         for credential_id in ids
         # One that somebody deleted by hand meanwhile.
         if credential_id in rows
@@ -238,16 +237,14 @@ _INCIDENT = "incident_"
 _OPEN_INCIDENT = tuple(column.label(f"{_INCIDENT}{column.name}") for column in incidents.c)
 
 
-def _line(row: RowMapping, seen: Sequence[Evidence], fed: Sequence[RowMapping]) -> Listed:
+def _line(row: RowMapping, seen: Sequence[Evidence], reach: Reach) -> Listed:
     credential = credential_from(row)
     probes = [look.observed_at for look in seen if look.kind is Kind.PROBE]
     return Listed(
         credential=credential,
         incident=_incident(row),
         latest=tuple(sorted(seen, key=lambda look: look.id or 0, reverse=True)),
-        feeds=tuple(source["name"] for source in fed),
-        feeds_count=fed[0]["number"] if fed else 0,
-        dags=tuple(sorted({source["dag_id"] for source in fed} - {None})),
+        reach=reach,
         refreshed_at=credential.life.issued_at,
         probed_at=max(probes, default=None),
     )
@@ -296,23 +293,3 @@ def _grid() -> Subquery:
 
 
 _GRID = _grid()
-
-
-def _fed(connection: Connection, conn_ids: Sequence[str]) -> dict[str, list[RowMapping]]:
-    """The first few sources that each feeds, with how many there are."""
-    numbered = (
-        select(
-            sources.c.credential,
-            sources.c.name,
-            sources.c.dag_id,
-            func.row_number().over(partition_by=sources.c.credential, order_by=sources.c.name).label("place"),
-            func.count().over(partition_by=sources.c.credential).label("number"),
-        )
-        .where(sources.c.credential.in_(conn_ids))
-        .subquery()
-    )
-    query = select(numbered).where(numbered.c.place <= NAMED).order_by(numbered.c.credential, numbered.c.place)
-    fed: dict[str, list[RowMapping]] = {}
-    for row in connection.execute(query).mappings():
-        fed.setdefault(row["credential"], []).append(row)
-    return fed

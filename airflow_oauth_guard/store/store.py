@@ -16,6 +16,7 @@ from airflow_oauth_guard.store.database import Database
 from airflow_oauth_guard.store.encryption import TokenCipher
 from airflow_oauth_guard.store.incidents import Incidents, open_incidents
 from airflow_oauth_guard.store.investigations import Investigations
+from airflow_oauth_guard.store.reach import Reaches
 from airflow_oauth_guard.store.records import Investigation
 from airflow_oauth_guard.store.roster import Roster
 from airflow_oauth_guard.store.rows import investigation_from
@@ -56,6 +57,7 @@ class Store:
         self.investigations = Investigations(self.database)
         self.incidents = Incidents(self.database)
         self.sources = Sources(self.database)
+        self.reaches = Reaches(self.database)
         self.roster = Roster(self.database)
         self.timeline = Timeline(self.database, cipher)
         self.upkeep = Upkeep(self.database, cipher)

@@ -300,7 +300,7 @@ def test_the_page_shows_what_an_earlier_release_has_stored(
     assert page.total == len(was["oauth_guard_credentials"])
     lines = {line.credential.conn_id: line for line in page.rows}
     assert lines["restored"].latest
-    assert lines["healthy"].feeds
+    assert lines["healthy"].reach.sources.count
     assert lines["expired"].is_in_trouble
     seen = [look.id for line in page.rows for look in store.timeline.page(line.credential, limit=1000)]
     assert sorted(seen) == sorted(row["id"] for row in was["oauth_guard_evidence"])

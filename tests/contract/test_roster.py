@@ -13,11 +13,12 @@ from sqlalchemy import Engine, event, insert, select, update
 
 from airflow_oauth_guard.domain.evidence import Evidence, Finding, Kind, Observer, Reading, Subject, Verdict, as_columns
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.reach import NAMED, Names, Reach
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import ConfigurationError, NotRegisteredError
 from airflow_oauth_guard.store.incidents import Symptom
-from airflow_oauth_guard.store.roster import NAMED, SORTS, RosterQuery
+from airflow_oauth_guard.store.roster import NAMED_ON_ITS_PAGE, SORTS, RosterQuery
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import credentials, evidence, statuses, tokens
 
@@ -54,10 +55,10 @@ def test_a_line_says_all_that_is_known_of_a_credential(store: Store) -> None:
     store.sources.beat("orders", 5, NOW, Observer("load_orders", "run", "load", -1, 1))
     store.sources.declare(Source("contacts", timedelta(hours=1), credential="crm"), NOW)
     store.sources.declare(Source("other", timedelta(hours=1), credential="erp"), NOW)
-    line = store.roster.one("crm")
+    line = store.roster.one("crm", NOW)
     assert line.credential == store.credentials.get("crm")
     assert line.incident == incident
-    assert (line.feeds, line.feeds_count, line.dags) == (("contacts", "orders"), 2, ("load_orders",))
+    assert line.reach == Reach(dags=Names(("load_orders",), 1), sources=Names(("contacts", "orders"), 2))
     assert (line.refreshed_at, line.probed_at) == (NOW, after(minutes=3))
     assert [(seen.kind, seen.subject) for seen in line.latest] == [
         (Kind.PROBE, Subject.ACCESS_TOKEN),
@@ -68,16 +69,16 @@ def test_a_line_says_all_that_is_known_of_a_credential(store: Store) -> None:
 
 def test_a_new_credential_has_a_line_too(store: Store) -> None:
     enrolled(store)
-    line = store.roster.one("crm")
-    assert (line.incident, line.latest, line.feeds, line.feeds_count, line.dags) == (None, (), (), 0, ())
+    line = store.roster.one("crm", NOW)
+    assert (line.incident, line.latest, line.reach) == (None, (), Reach())
     assert (line.refreshed_at, line.probed_at, line.is_in_trouble) == (None, None, False)
 
 
 def test_a_name_that_the_store_has_never_seen_has_none(store: Store) -> None:
     enrolled(store)
-    assert store.roster.find("CRM") is None
+    assert store.roster.find("CRM", NOW) is None
     with pytest.raises(NotRegisteredError, match="`CRM`"):
-        store.roster.one("CRM")
+        store.roster.one("CRM", NOW)
 
 
 def test_the_newest_of_each_kind_and_subject_is_shown_whatever_its_time_says(store: Store) -> None:
@@ -87,7 +88,7 @@ def test_the_newest_of_each_kind_and_subject_is_shown_whatever_its_time_says(sto
     refused = planted(store, credential, replace(refusal(), reading=client))
     control = planted(store, credential, replace(refusal(), kind=Kind.CONTROL))
     planted(store, enrolled(store, "erp"), success())
-    assert store.roster.one("crm").latest == (control, refused, old[-1])
+    assert store.roster.one("crm", NOW).latest == (control, refused, old[-1])
 
 
 def test_a_resolved_incident_and_one_about_another_thing_are_not_shown(store: Store) -> None:
@@ -96,17 +97,18 @@ def test_a_resolved_incident_and_one_about_another_thing_are_not_shown(store: St
     store.incidents.resolve(About.CREDENTIAL, "crm", "it answered", NOW)
     store.incidents.open(replace(TROUBLE, about=About.SOURCE), NOW)
     store.incidents.open(replace(TROUBLE, name="CRM"), NOW)
-    line = store.roster.one("crm")
+    line = store.roster.one("crm", NOW)
     assert (line.incident, line.is_in_trouble) == (None, False)
 
 
 def test_of_many_sources_a_few_are_named_and_all_are_counted(store: Store) -> None:
     enrolled(store)
-    for number in range(NAMED + 3):
-        store.sources.declare(Source(f"source_{number}", timedelta(hours=1), credential="crm"), NOW)
-    line = store.roster.one("crm")
-    assert line.feeds == tuple(f"source_{number}" for number in range(NAMED))
-    assert line.feeds_count == NAMED + 3
+    for number in range(NAMED_ON_ITS_PAGE + 3):
+        store.sources.declare(Source(f"source_{number:02}", timedelta(hours=1), credential="crm"), NOW)
+    [line] = store.roster.page(RosterQuery(), NOW).rows
+    names = tuple(f"source_{number:02}" for number in range(NAMED_ON_ITS_PAGE + 3))
+    assert line.reach.sources == Names(names[:NAMED], len(names))
+    assert store.roster.one("crm", NOW).reach.sources == Names(names[:NAMED_ON_ITS_PAGE], len(names))
 
 
 # -- which ------------------------------------------------------------------------------------------------------------
@@ -287,7 +289,7 @@ def test_a_page_of_many_takes_as_many_queries_as_a_page_of_few(store: Store, pla
         numbers.append(len(sent))
     assert page.total == count + 2
     assert len(page.rows) == 50
-    assert sum(line.incident is not None and line.feeds_count == 1 for line in page.rows) == 20
+    assert sum(line.incident is not None and line.reach.sources.count == 1 for line in page.rows) == 20
     assert sum(len(line.latest) == 3 for line in page.rows) >= 48
     assert numbers[0] == numbers[1] <= 5
 

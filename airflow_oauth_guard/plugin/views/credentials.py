@@ -14,6 +14,7 @@ from airflow_oauth_guard.domain.facts import four_facts
 from airflow_oauth_guard.domain.incidents import About
 from airflow_oauth_guard.domain.rules import explained
 from airflow_oauth_guard.plugin.views.incidents import IncidentView, incident_view
+from airflow_oauth_guard.plugin.views.reach import ReachView, reach_view
 from airflow_oauth_guard.store.records import Credential
 from airflow_oauth_guard.store.roster import Listed, RosterQuery
 
@@ -62,11 +63,8 @@ class CredentialView(BaseModel):
     probed_at: datetime | None
     facts: list[FactView]
     incident: IncidentView | None
-    sources: list[str]
-    """Names of sources it feeds; a few, where there are many."""
-    source_count: int
-    dags: list[str]
-    """DAGs that speak for these sources."""
+    reach: ReachView
+    """Whom it feeds."""
 
 
 def credential_view(listed: Listed) -> CredentialView:
@@ -88,9 +86,7 @@ def credential_view(listed: Listed) -> CredentialView:
         probed_at=listed.probed_at,
         facts=fact_views(listed.latest, credential.generation),
         incident=incident_view(listed.incident) if listed.incident else None,
-        sources=list(listed.feeds),
-        source_count=listed.feeds_count,
-        dags=list(listed.dags),
+        reach=reach_view(listed.reach),
     )
 
 
@@ -236,6 +232,15 @@ class GenerationView(BaseModel):
     is_current: bool
 
 
+class ConsumerView(BaseModel):
+    """A task that used it in the last 30 days."""
+
+    dag_id: str
+    task_id: str
+    last_used_at: datetime
+    """Written down once an hour."""
+
+
 class QuestionView(BaseModel):
     """The open question about a credential."""
 
@@ -264,6 +269,9 @@ class CredentialPageView(BaseModel):
     expire_policy: str
     alert_route: str
     question: QuestionView | None
+    consumers: list[ConsumerView]
+    """The first of them by name."""
+    consumer_count: int
     incidents: list[IncidentView]
     """Open and past ones, the newest first."""
     transitions: list[TransitionView]
@@ -273,15 +281,16 @@ class CredentialPageView(BaseModel):
     generations: list[GenerationView]
 
 
-def credential_page(store: Store, conn_id: str, before: int | None = None) -> CredentialPageView:
+def credential_page(store: Store, conn_id: str, now: datetime, before: int | None = None) -> CredentialPageView:
     """Raises:
     NotRegisteredError: If the store has never seen it.
     """
-    listed = store.roster.one(conn_id)
+    listed = store.roster.one(conn_id, now)
     credential = listed.credential
     question = store.investigations.open_for(credential)
     seen = store.timeline.page(credential, before=before, limit=PER_PAGE + 1)
     more, seen = len(seen) > PER_PAGE, seen[:PER_PAGE]
+    consumers = store.consumers.of([conn_id], now).get(conn_id, [])
     asked = question is not None and question.asked_at is not None and question.answer is None
     return CredentialPageView(
         credential=credential_view(listed),
@@ -289,6 +298,8 @@ def credential_page(store: Store, conn_id: str, before: int | None = None) -> Cr
         expire_policy=credential.expire_policy,
         alert_route=credential.alert_route,
         question=question_view(question) if question else None,
+        consumers=[ConsumerView(**one.__dict__) for one in consumers[:PER_PAGE]],
+        consumer_count=len(consumers),
         incidents=_incidents_of(store, credential),
         transitions=[transition_view(one) for one in store.timeline.transitions(credential)],
         evidence=[evidence_view(one) for one in seen],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from airflow_oauth_guard.domain.incidents import About, Incident, Phase
+from airflow_oauth_guard.plugin.views.reach import ReachView, reach_view
 
 if TYPE_CHECKING:
     from airflow_oauth_guard.store.store import Store
@@ -78,9 +80,13 @@ class IncidentsView(BaseModel):
     counts: dict[str, int]
     """Of all incidents, by phase."""
     incidents: list[IncidentView]
+    reaches: dict[int, ReachView]
+    """By number of the incident, for those that are open about a credential or a client: whom that feeds."""
 
 
-def incidents_view(store: Store, *, phase: Phase | None, about: About | None, limit: int, offset: int) -> IncidentsView:
+def incidents_view(
+    store: Store, now: datetime, *, phase: Phase | None, about: About | None, limit: int, offset: int
+) -> IncidentsView:
     found, total = store.incidents.page(phase, about, limit, offset)
     return IncidentsView(
         total=total,
@@ -88,20 +94,31 @@ def incidents_view(store: Store, *, phase: Phase | None, about: About | None, li
         limit=limit,
         counts={one.value: number for one, number in store.incidents.counts().items()},
         incidents=[incident_view(one) for one in found],
+        reaches=_reaches(store, found, now),
     )
+
+
+def _reaches(store: Store, incidents: Sequence[Incident], now: datetime) -> dict[int, ReachView]:
+    """Not of those that are over: whom it feeds today is not whom it stopped then."""
+    told = store.reaches.told([one for one in incidents if one.phase is not Phase.RESOLVED], now)
+    return {one.id: reach_view(one.reach) for one in told if one.reach is not None}
 
 
 class IncidentPageView(BaseModel):
     """One incident, and those it speaks for."""
 
     incident: IncidentView
+    reach: ReachView | None
+    """Whom its credential or client feeds; null for any other, and where it is over."""
     members: list[IncidentView]
 
 
-def incident_page(store: Store, incident_id: int) -> IncidentPageView | None:
+def incident_page(store: Store, incident_id: int, now: datetime) -> IncidentPageView | None:
     incident = store.incidents.get(incident_id)
     if incident is None:
         return None
     return IncidentPageView(
-        incident=incident_view(incident), members=[incident_view(one) for one in store.incidents.members(incident)]
+        incident=incident_view(incident),
+        reach=_reaches(store, [incident], now).get(incident_id),
+        members=[incident_view(one) for one in store.incidents.members(incident)],
     )

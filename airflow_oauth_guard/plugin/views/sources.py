@@ -172,7 +172,7 @@ def source_page(store: Store, name: str, now: datetime) -> SourcePageView:
         incident=incident_view(current) if current else None,
         missed=missed_so_far(watched, now) if current else None,
         past=[incident_view(one) for one in reversed(history) if one.resolved_at is not None],
-        credential=_credential(store, watched.source.credential),
+        credential=_credential(store, watched.source.credential, now),
     )
 
 
@@ -190,6 +190,6 @@ def _beats(store: Store, watched: Watched) -> list[BeatView]:
     ]
 
 
-def _credential(store: Store, conn_id: str | None) -> CredentialView | None:
-    listed = store.roster.find(conn_id) if conn_id else None
+def _credential(store: Store, conn_id: str | None, now: datetime) -> CredentialView | None:
+    listed = store.roster.find(conn_id, now) if conn_id else None
     return credential_view(listed) if listed else None

@@ -31,6 +31,7 @@ from tests.airflow_parts import (
     incident_about,
     lapse,
     rows,
+    used_by,
     utcnow,
 )
 
@@ -86,6 +87,19 @@ def test_what_is_open_is_said(store, capsys):
     incident_about(store)
     [row] = roster(capsys)
     assert row["incident"] == "request_malformed"
+
+
+def test_whom_it_feeds_is_said(store, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    used_by(store, "crm", "crm_load")
+    store.sources.register([Source("crm_deals", timedelta(days=1), credential="crm")], utcnow())
+    enrolled(store, "unused")
+    assert {row["conn_id"]: (row["feeds"], row["dags"], row["sources"]) for row in roster(capsys)} == {
+        "crm": ("1 DAG, 1 source", ["crm_load"], ["crm_deals"]),
+        "unused": (None, [], []),
+    }
+    commands.status(argparse.Namespace(json=False))
+    assert "1 DAG, 1 source" in capsys.readouterr().out
 
 
 def test_an_empty_store_is_an_empty_roster(store, capsys):

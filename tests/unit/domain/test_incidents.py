@@ -17,6 +17,7 @@ from airflow_oauth_guard.domain.incidents import (
     Phase,
     next_telling_after,
 )
+from airflow_oauth_guard.domain.reach import NOBODY, Names, Reach
 from tests.unit.domain.builders import DAY, HOUR, MINUTE, NOW, SECOND
 
 NO_MARGIN = sorted(set(About) - {About.CREDENTIAL, About.CLIENT})
@@ -141,3 +142,9 @@ def test_the_sentence_names_the_thing_and_what_is_wrong():
     sentence = incident().sentence()
     for part in ("credential", "`crm_prod`", IncidentKind.REQUEST_MALFORMED.headline, "It happened."):
         assert part in sentence
+
+
+def test_the_sentence_says_whom_it_stops_where_somebody_has_looked():
+    reach = Reach(Names(("crm_load",), 1))
+    assert incident(reach=reach).sentence() == f"{incident().sentence()} Feeds 1 DAG (`crm_load`)."
+    assert incident(reach=Reach()).sentence() == f"{incident().sentence()} {NOBODY}"

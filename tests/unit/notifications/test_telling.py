@@ -9,11 +9,13 @@ import pytest
 pytest.importorskip("airflow", reason="notifiers need Airflow")
 
 from airflow_oauth_guard.domain.incidents import About, IncidentKind
+from airflow_oauth_guard.domain.reach import NOBODY
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.notifications.log import LogNotifier
 from airflow_oauth_guard.notifications.telling import SENDING, tell
 from airflow_oauth_guard.notifications.telling import log as telling_log
-from tests.airflow_parts import Recorder, incident_about, task_context, utcnow
+from tests.airflow_parts import Recorder, incident_about, task_context, used_by, utcnow
 
 pytestmark = pytest.mark.airflow
 
@@ -35,7 +37,7 @@ def test_an_alert_says_what_is_wrong_and_is_sent_once(store):
     told(store, incident, default=[recorder])
     told(store, incident, default=[recorder])
     told(store, now_open(store), default=[recorder])
-    assert recorder.sent == ["credential `crm`: our refresh request is wrong. Our request is wrong."]
+    assert recorder.sent == [f"credential `crm`: our refresh request is wrong. Our request is wrong. {NOBODY}"]
     found = now_open(store)
     assert found.first_notified_at == found.last_notified_at is not None
 
@@ -144,12 +146,55 @@ def test_one_notifier_serves_many_alerts(store):
 def test_what_a_provider_wrote_is_not_rendered_as_a_template(store):
     recorder = Recorder()
     told(store, incident_about(store, summary="The provider says {{ 6 * 7 }}."), default=[recorder])
-    assert recorder.sent[0].endswith("The provider says {{ 6 * 7 }}.")
+    assert "The provider says {{ 6 * 7 }}." in recorder.sent[0]
 
 
 def test_the_log_notifier_takes_a_message_of_ones_own(store, capsys, caplog):
     told(store, replace(incident_about(store)), default=[LogNotifier("{{ oauth_guard.name }} is ill")])
     assert "OAuth Guard alert: crm is ill" in caplog.text + "".join(capsys.readouterr())
+
+
+# -- whom it stops -----------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_says_whom_the_credential_feeds_as_it_is_when_it_is_told(store):
+    recorder, start = Recorder(), utcnow()
+    used_by(store, "crm", "crm_sync")
+    incident = incident_about(store)
+    used_by(store, "crm", "crm_load")
+    store.sources.register([Source("crm_deals", DAY, credential="crm")], start)
+    told(store, incident, now=start, default=[recorder])
+    used_by(store, "crm", "invoices", at=start + DAY)
+    told(store, now_open(store), now=start + DAY, default=[recorder])
+    first, second = recorder.sent
+    assert first.endswith(" Feeds 2 DAGs (`crm_load`, `crm_sync`) and 1 source (`crm_deals`).")
+    assert second.endswith(" Feeds 3 DAGs (`crm_load`, `crm_sync`, `invoices`) and 1 source (`crm_deals`).")
+
+
+def test_an_escalation_says_so_too(store):
+    boss, start = Recorder(), utcnow()
+    used_by(store, "crm", "crm_sync")
+    incident_about(store)
+    for now in (start, start + DAY):
+        told(store, now_open(store), now=now, default=[Recorder()], escalation=[boss])
+    assert boss.sent == ["credential `crm`: our refresh request is wrong. Made for a test. Feeds 1 DAG (`crm_sync`)."]
+
+
+def test_an_alert_about_a_client_says_whom_all_its_credentials_feed(store):
+    recorder = Recorder()
+    for conn_id, dag_id in (("crm", "crm_load"), ("ads", "ads_load")):
+        used_by(store, conn_id, dag_id)
+    name = store.credentials.get("crm").client_name
+    told(store, incident_about(store, name, IncidentKind.CLIENT_FAILING, about=About.CLIENT), default=[recorder])
+    assert recorder.sent[0].endswith(" Feeds 2 DAGs (`ads_load`, `crm_load`).")
+
+
+def test_an_alert_about_a_source_is_as_it_was(store):
+    recorder = Recorder()
+    incident = incident_about(store, "crm", IncidentKind.FLAT, about=About.SOURCE)
+    told(store, incident, default=[recorder])
+    assert recorder.sent == [incident.sentence()]
+    assert "use" not in recorder.sent[0]
 
 
 # -- acknowledged, grouped ----------------------------------------------------------------------------------------------

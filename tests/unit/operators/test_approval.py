@@ -11,11 +11,12 @@ pytest.importorskip("airflow", reason="operators need Airflow")
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
 from airflow_oauth_guard.domain.evidence import Finding, Kind, Subject
+from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.errors import NotRegisteredError
 from airflow_oauth_guard.hooks.context import LABEL, observer
 from airflow_oauth_guard.operators.approval import BY_POLICY, EXPIRE, KEEP, ExpireApprovalOperator
-from tests.airflow_parts import Recorder, asked, concluded, enrolled, proven_dead, renew, task_context
+from tests.airflow_parts import Recorder, asked, concluded, enrolled, proven_dead, renew, task_context, used_by
 
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput
@@ -63,6 +64,17 @@ def test_a_person_is_asked_and_told_what_it_rests_on(store, questions):
     assert "crm-refresh-1" not in f"{shown}"
     assert (shown["options"], shown["defaults"]) == ([EXPIRE, KEEP], [KEEP])
     assert store.investigation(question).asked_at is not None
+
+
+def test_a_person_who_decides_sees_whom_it_feeds(store, questions):
+    question = proven_dead(store)
+    used_by(store, "crm", "crm_load")
+    store.sources.register([Source("crm_deals", timedelta(days=1), credential="crm")], datetime.now(timezone.utc))
+    with pytest.raises(WAITS):
+        approval(question).execute(task_context("approve"))
+    [shown] = questions
+    fed = "Feeds 1 DAG (`crm_load`) and 1 source (`crm_deals`). Expiring it makes every consumer fail loudly"
+    assert fed in shown["body"]
 
 
 def test_the_question_says_where_its_request_waits(store, questions):

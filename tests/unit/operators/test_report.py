@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -25,6 +26,7 @@ from tests.airflow_parts import (
     proven_dead,
     renew,
     task_context,
+    used_by,
     utcnow,
 )
 
@@ -61,11 +63,14 @@ def test_a_question_that_answered_itself_is_green_and_says_how(store):
 
 def test_who_needs_a_person_is_red_and_names_whose_job_it_is(store):
     question, recorder, context = proven_dead(store), Recorder(), task_context("report")
+    used_by(store, "crm", "crm_load")
     with pytest.raises(NeedsAPersonError) as raised:
         report(str(question), recorder, context)
     said = str(raised.value)
     assert said.startswith("credential `crm`: the grant is proven dead; reconnect it.")
     assert "Whose job: the owner of the account at the provider" in said
+    assert " Feeds 1 DAG (`crm_load`). Whose job:" in said
+    assert recorder.sent[0].endswith(" Feeds 1 DAG (`crm_load`).")
     assert context[LABEL] == "crm: the grant is proven dead; reconnect it"
     assert len(recorder.sent) == 1
 
@@ -135,14 +140,26 @@ def test_with_nothing_open_it_is_green(store):
 def test_every_credential_that_needs_somebody_is_named(store):
     incident_about(store, "crm", summary="Our request is wrong.", owner="the owner of the code")
     incident_about(store, "ads", IncidentKind.CLIENT_MISCONFIGURED, owner="the owner of the app")
+    used_by(store, "crm", "crm_load")
     recorder = Recorder()
     with pytest.raises(NeedsAPersonError) as raised:
         report_open(recorder)
     said = str(raised.value)
     assert said.startswith("2 of the guarded credentials need somebody:")
-    assert "`crm`: our refresh request is wrong. Our request is wrong. Whose job: the owner of the code." in said
+    assert (
+        "`crm`: our refresh request is wrong. Our request is wrong. Feeds 1 DAG (`crm_load`). Whose job: the owner of the code."
+        in said
+    )
     assert "`ads`: the provider refuses our app" in said
     assert len(recorder.sent) == 2
+
+
+def test_who_waits_is_logged_with_whom_it_feeds(store, capsys, caplog):
+    caplog.set_level(logging.WARNING)
+    used_by(store, "crm", "crm_load")
+    incident_about(store, "crm", IncidentKind.PROVIDER_OUTAGE, escalates_at=utcnow() + timedelta(minutes=5))
+    report_open()
+    assert "Feeds 1 DAG (`crm_load`)." in caplog.text + "".join(capsys.readouterr())
 
 
 def test_who_waits_is_counted_and_alarms_nobody(store):

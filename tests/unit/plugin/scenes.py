@@ -24,6 +24,7 @@ from tests.airflow_parts import (
     lapse,
     proven_dead,
     renew,
+    used_by,
     utcnow,
 )
 
@@ -74,6 +75,7 @@ def everything(store: Store, wild: str = "") -> Scene:
     _credentials(scene)
     _seen(scene)
     _sources(scene)
+    _consumers(scene)
     _incidents(scene)
     return scene
 
@@ -199,6 +201,16 @@ def _sources(scene: Scene) -> None:
 
 def _run(scene: Scene, number: int) -> Observer:
     return Observer(scene.called("dag"), f"run {number}", scene.called("task"))
+
+
+def _consumers(scene: Scene) -> None:
+    """Of one credential two tasks, of another one; of the others none is known."""
+    for name, dag_id, task_id in (
+        ("dead", "crm_load", "fetch.contacts"),
+        ("dead", "crm_load", "fetch.deals"),
+        ("asked", "billing", "load"),
+    ):
+        used_by(scene.store, scene.called(name), scene.called(dag_id), scene.called(task_id))
 
 
 def _incidents(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 
 pytest.importorskip("airflow", reason="the plugin runs inside Airflow's API server")
 
-from airflow_oauth_guard.domain.evidence import Subject
+from airflow_oauth_guard.domain.evidence import Kind, Subject
 from airflow_oauth_guard.plugin.app import app
 from tests.airflow_parts import enrolled, lapse
 
@@ -65,6 +65,11 @@ def test_a_credential_is_what_its_page_shows(vera, scene):
                 assert not fingerprint or fingerprint in [one.text for one in page.all("code")]
         for incident in data["incidents"]:
             assert f"/oauth-guard/incidents/{incident['id']}" in page.links()
+        for used in data["consumers"]:
+            assert f"/dags/{used['dag_id']}/tasks/{used['task_id']}" in page.links(used["task_id"])
+        for source in data["credential"]["reach"]["sources"]:
+            assert page.link(source) == f"/oauth-guard/sources/{source}"
+        assert data["credential"]["reach"]["short"] in page.text
         question = data["question"]
         assert ("An open question" in page.text) == (question is not None)
 
@@ -81,7 +86,7 @@ def test_a_piece_of_evidence_is_what_its_page_shows(vera, scene):
         assert [one["id"] for one in data["rests_on"]] == seen["rests_on"]
         for header, value in seen["headers"].items():
             assert f"{header}: {value}" in page.text
-    assert len(kinds) == 8
+    assert kinds == {kind.value for kind in Kind}
 
 
 def test_a_source_is_what_its_page_shows(vera, scene):
@@ -127,6 +132,11 @@ def test_an_incident_is_what_its_page_shows(vera, scene):
             assert text in page.text
         for member in data["members"]:
             assert f"/oauth-guard/incidents/{member['id']}" in page.links()
+        assert data["reach"] == listed["reaches"].get(str(incident["id"]))
+        told = incident["about"] in ("credential", "client") and incident["phase"] != "resolved"
+        assert (data["reach"] is not None) == told
+        if told:
+            assert data["reach"]["sentence"].replace("`", "") in page.text
 
 
 def test_pages_of_evidence_follow_each_other(vera, store):

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("airflow", reason="the plugin runs inside Airflow's API server")
 
-from airflow_oauth_guard.domain.evidence import Observer
+from airflow_oauth_guard.domain.evidence import Finding, Kind, Observer, Shape, Subject
 from airflow_oauth_guard.domain.flat_line import Standing
 from airflow_oauth_guard.domain.incidents import About, IncidentKind, Phase
+from airflow_oauth_guard.domain.reach import NOBODY
 from airflow_oauth_guard.domain.redaction import redact_body
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.status import Status
@@ -22,7 +23,7 @@ from airflow_oauth_guard.plugin.rendering import _pretty
 from airflow_oauth_guard.store.roster import SORTS
 from airflow_oauth_guard.store.store import Store
 from tests.airflow_parts import CALLBACK as ANYWHERE
-from tests.airflow_parts import HOUR, enrolled, expire, incident_about, lapse, utcnow
+from tests.airflow_parts import HOUR, enrolled, evidence_of, expire, incident_about, lapse, used_by, utcnow
 from tests.unit.plugin.browsing import Browser, Page, inert
 from tests.unit.plugin.scenes import LISTS, Scene
 
@@ -74,7 +75,11 @@ def test_the_roster_shows_each_credential_with_its_facts_and_what_is_open(otto, 
         assert f"{store.roster.counts()[status.value]} {status.value}" in page.text
     assert IncidentKind.GRANT_DEAD.headline in page.text
     assert "13 sources" not in page.text
-    assert f"{store.roster.one('dead').feeds_count} sources" in page.text
+    reach = store.roster.one("dead", utcnow()).reach
+    assert (reach.sources.count, reach.dags.count) == (6, 2)
+    assert page.links("2 DAGs, 6 sources") == ["/oauth-guard/credentials/dead#feeds"]
+    assert "crm_load" in page.text
+    assert "nobody known" in page.text
 
 
 def test_a_credential_shows_its_history_and_each_change_with_its_evidence(otto, store, scene):
@@ -87,6 +92,49 @@ def test_a_credential_shows_its_history_and_each_change_with_its_evidence(otto, 
     current, previous = store.timeline.generations(store.credentials.get("restored"))
     assert [one.text for one in page.all("code") if one.text == current.refresh_fingerprint]
     assert [one.text for one in page.all("code") if one.text == previous.refresh_fingerprint]
+
+
+def test_a_credential_shows_who_uses_it_and_what_it_feeds(otto, store, scene):
+    page = otto.open("/oauth-guard/credentials/dead")
+    assert page.links("crm_load")[-1] == "/dags/crm_load"
+    assert page.link("fetch.contacts") == "/dags/crm_load/tasks/fetch.contacts"
+    for source in store.roster.one("dead", utcnow()).reach.sources.first:
+        assert page.link(source) == f"/oauth-guard/sources/{source}"
+    assert NOBODY in otto.open("/oauth-guard/credentials/endless").text
+
+
+def test_of_many_consumers_the_first_are_shown_and_the_rest_counted(otto, store):
+    for number in range(63):
+        used_by(store, "crm", "load", f"task_{number:02}")
+        used_by(store, "crm", f"dag_{number:02}")
+    page = otto.open("/oauth-guard/credentials/crm")
+    tasks = [one for one in page.links() if one.startswith("/dags/") and "/tasks/" in one]
+    assert (len(tasks), tasks[0]) == (50, "/dags/dag_00/tasks/load")
+    assert "and 76 more tasks" in page.text
+    assert "64 DAGs: dag_00, dag_01" in page.text
+    assert "dag_49 and 14 more" in page.text
+
+
+def test_who_is_asked_about_an_expiry_is_told_whom_it_feeds(otto, store, scene):
+    assert (
+        "by dag · task run, try 2. Feeds 1 DAG (billing). Expiring it"
+        in otto.open("/oauth-guard/credentials/asked").text
+    )
+
+
+def test_a_consumer_that_was_refused_is_shown_as_that(otto, store):
+    credential = enrolled(store)
+    shape = Shape("", "GET", "https://api.example/contacts", "consumer", "consumer's own", ())
+    refused = evidence_of(
+        Kind.USE, Finding.ACCESS_TOKEN_DEAD, Subject.ACCESS_TOKEN, credential, shape=shape, http_status=401
+    )
+    seen = store.credentials.record(credential, refused, utcnow())
+    page, evidence = (otto.open(f"/oauth-guard/credentials/crm{more}") for more in ("", f"/evidence/{seen.id}"))
+    assert page.link("rejected, not proven dead") == f"/oauth-guard/credentials/crm/evidence/{seen.id}"
+    assert "refused use open HTTP 401" in page.text
+    assert f"Evidence {seen.id} refused use" in evidence.text
+    assert "GET https://api.example/contacts a consumer's own" in evidence.text
+    assert "client authentication" not in page.text + evidence.text
 
 
 def test_the_timeline_is_paged_and_nothing_is_shown_twice_or_left_out(otto, store):
@@ -147,6 +195,9 @@ def test_an_incident_shows_how_long_it_took_to_tell_and_whom_it_speaks_for(otto,
     first = otto.open(f"/oauth-guard/incidents/{_named(scene, 'grant_dead').id}")
     assert "2 times by now" in first.text
     assert "escalated" in first.text
+    dead = otto.open(f"/oauth-guard/incidents/{_named(scene, 'dead').id}")
+    assert " Feeds 2 DAGs (crm_load, dag) and 6 sources (" in dead.text
+    assert "feeds 2 DAGs, 6 sources" in otto.open("/oauth-guard/incidents").text
     group = otto.open(f"/oauth-guard/incidents/{by_kind[IncidentKind.QUIET_TOGETHER].id}")
     assert "It speaks for 3" in group.text
     member = store.incidents.open_about(About.SOURCE, "fixed")

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, Table, event, insert, select
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.domain.windows import Learned
 from airflow_oauth_guard.store.store import Store
-from airflow_oauth_guard.store.tables import credentials, evidence, incidents, sources, statuses, tokens
-from tests.airflow_parts import WHO, enrolled, incident_about, lapse, utcnow
+from airflow_oauth_guard.store.tables import consumers, credentials, evidence, incidents, sources, statuses, tokens
+from tests.airflow_parts import WHO, enrolled, incident_about, lapse, used_by, utcnow
 from tests.unit.plugin.browsing import Browser
 
 pytestmark = pytest.mark.airflow
@@ -59,6 +59,7 @@ def first(store: Store) -> None:
     lapse(store, "crm")
     store.sources.register([Source("crm", Learned(), credential="crm")], utcnow())
     store.sources.beat("crm", 7, utcnow(), WHO)
+    used_by(store, "crm", "crm_load")
     incident_about(store, "crm")
 
 
@@ -78,6 +79,7 @@ def multiply(store: Store, numbers: range) -> None:
         add(evidence, lambda number: {"credential_id": number, "investigation_id": None})
         add(tokens, lambda number: {"credential_id": number})
         add(statuses, lambda number: {"credential_id": number, "status": "active", "evidence_id": None})
+        add(consumers, lambda number: {"credential_id": number})
         add(sources, lambda number: {"name": names[number], "credential": names[number]})
         add(incidents, lambda number: {"name": names[number], "open_for": f"credential/{names[number]}"})
 
@@ -115,4 +117,6 @@ def test_a_page_about_one_takes_a_constant_number_however_long_its_history_is(ot
     for _ in range(120):
         lapse(store, "crm")
         store.sources.beat("crm", 7, utcnow(), WHO)
+    for number in range(120):
+        used_by(store, "crm", f"load_{number}")
     assert {place: cost(otto, store, place) for place in before} == before
