@@ -1,6 +1,6 @@
-"""Write the tables in ``docs/`` that are made from code. ``--check`` fails where one is stale.
+"""Write the tables and files in ``docs/`` that are made from code. ``--check`` fails where one is stale.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``, a file between ``<!-- file: PATH -->`` and ``<!-- /file -->``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_oauth_guard.domain.vocabulary import RESOURCE_CODES, TOKEN_CODES
 from airflow_oauth_guard.metadata import connection_types, get_provider_info
 
 DOCS = Path(__file__).parent
-MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (table|file): (\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def rows(header: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
@@ -117,6 +117,16 @@ def _described(field: dict[str, Any]) -> str:
     return field["description"] + choices + default
 
 
+def file(path: str) -> str:
+    """What a reader copies is the file that the tests ran."""
+    return f"```python\n{(DOCS.parent / path).read_text(encoding='utf-8')}```\n"
+
+
+def filled(found: re.Match[str]) -> str:
+    opening, kind, name, closing = found.groups()
+    return opening + (file(name) if kind == "file" else TABLES[name]()) + closing
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "statuses": statuses,
     "transitions": transitions,
@@ -134,13 +144,13 @@ def main() -> int:
     stale = []
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        fresh = MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+        fresh = MARKED.sub(filled, text)
         if fresh != text:
             stale.append(page.relative_to(DOCS).as_posix())
             if "--check" not in sys.argv:
                 page.write_text(fresh, encoding="utf-8")
     if stale and "--check" in sys.argv:
-        print(f"Stale tables in {', '.join(stale)}; run `make docs`.")
+        print(f"Stale tables or files in {', '.join(stale)}; run `make docs`.")
         return 1
     return 0
 

@@ -16,8 +16,7 @@ def run_tap(conn_id: str, tap: Sequence[str], config: Mapping[str, Any], *, stat
     """The number of records, for the heartbeat. The messages go on to a target or a file; ``state`` holds the bookmark."""
     rows, begun = 0, ["--state", str(state)] if state.exists() else []
     with NamedTemporaryFile("w", suffix=".json") as private:  # for its owner only (0600), and gone afterwards
-        json.dump({**config, "access_token": get_token(conn_id)}, private)
-        private.flush()
+        print(json.dumps({**config, "access_token": get_token(conn_id)}), file=private, flush=True)
         with Popen([*tap, "--config", private.name, *begun], stdout=PIPE, text=True) as running:
             for line in running.stdout or ():
                 message = json.loads(line)

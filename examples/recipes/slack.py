@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
-from slack_sdk.web import SlackResponse
+from slack_sdk.web import SlackResponse, WebClient
 
 from airflow_oauth_guard.hooks.using import Use
 

@@ -6,6 +6,7 @@ import json
 from urllib.request import Request
 
 import pytest
+import time_machine
 
 pytest.importorskip("airflow", reason="guarded connections need Airflow")
 
@@ -13,9 +14,10 @@ from airflow_oauth_guard.errors import CredentialUnusableError
 from airflow_oauth_guard.hooks.using import Use
 from examples.recipes.takes_a_session import pages
 from examples.recipes.takes_a_token import with_token
-from tests.authorization_server.client import OPENER
+from tests.airflow_parts import make_due, utcnow
+from tests.authorization_server.client import OPENER, REPOSITORY
 from tests.resource_server import INVALID_TOKEN, Told
-from tests.unit.recipes.conftest import bearer, parameter
+from tests.unit.recipes.conftest import A_WHILE, HALF_USED, bearer, parameter
 
 pytestmark = pytest.mark.airflow
 
@@ -105,3 +107,31 @@ def test_a_clients_error_stays_its_own_where_the_token_is_alive(guarded, url, pr
         all_rows(Use(guarded.conn_id), url)
     assert len(provider.bearers) == 1
     assert len(guarded.token_requests()) == 1
+
+
+def test_without_a_probe_the_next_token_is_tried(connect, store, server, url, provider):
+    one = connect(suffix="_unprobed", probe_url=None)
+    one.refresh(store)
+    make_due(store, one.conn_id, life_left=HALF_USED)
+    provider.after_page = lambda page: server.revoke(one.conn_id, grant=False) if page == 1 else None
+    with time_machine.travel(utcnow() + A_WHILE, tick=True):
+        assert all_rows(Use(one.conn_id), url) == [1, 2, 3, 4, 5, 6]
+    assert len(set(provider.bearers)) == 2
+
+
+def test_what_another_has_renewed_in_the_meantime_is_taken_up(guarded, store, url, provider):
+    use = Use(guarded.conn_id)
+    handed = use.token()
+    make_due(store, guarded.conn_id)
+    guarded.refresh(store)
+    newer = use.doubt(handed)
+    assert newer is not None
+    assert newer.generation == handed.generation + 1
+    assert len(guarded.token_requests()) == 2
+
+
+def test_every_recipe_is_on_the_page():
+    page = (REPOSITORY / "docs" / "consumers" / "recipes.md").read_text(encoding="utf-8")
+    recipes = sorted((REPOSITORY / "examples" / "recipes").glob("*.py"))
+    assert len(recipes) == 9
+    assert [one.name for one in recipes if f"<!-- file: examples/recipes/{one.name} -->" not in page] == []
