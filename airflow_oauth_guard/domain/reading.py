@@ -354,7 +354,7 @@ def _of_a_resource_without_a_reason(answer: HttpAnswer, reason: Said) -> Reading
         )
     if answer.status == 401 and not reason:
         return _unknown(
-            Subject.ACCESS_TOKEN, "bare_401", "the probe was refused without saying that the token is the reason"
+            Subject.ACCESS_TOKEN, "bare_401", "the request was refused without saying that the token is the reason"
         )
     return None
 

@@ -36,6 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_oauth_guard.domain.evidence import Kind
 from airflow_oauth_guard.domain.habits import ENOUGH_LOADS
+from airflow_oauth_guard.domain.reach import COUNTED_FOR
 from airflow_oauth_guard.errors import ConfigurationError, StoreBusyError, StoreConfigurationError
 from airflow_oauth_guard.store.authorizations import KEPT_FOR
 from airflow_oauth_guard.store.database import Database, Result, repeated
@@ -44,6 +45,7 @@ from airflow_oauth_guard.store.evidence import CONTROL_SERVES_FOR
 from airflow_oauth_guard.store.journal import Ended
 from airflow_oauth_guard.store.tables import (
     authorizations,
+    consumers,
     credentials,
     evidence,
     heartbeats,
@@ -75,7 +77,7 @@ class Retention:
 
     Args:
         evidence: Evidence, closed investigations and closed intents. Default 90 days, at least 30.
-        heartbeats: Heartbeats of sources. Default 90 days.
+        heartbeats: Heartbeats of sources, and which tasks use a credential. Default 90 days.
 
     Raises:
         ConfigurationError: If evidence would go sooner than the database allows.
@@ -142,6 +144,7 @@ class Upkeep:
             "intents": purge.intents(since),
             "authorizations": purge.authorizations(now - KEPT_FOR),
             "heartbeats": purge.heartbeats(now - retention.heartbeats),
+            "consumers": purge.consumers(now - max(retention.heartbeats, COUNTED_FOR)),
         }
 
 
@@ -370,6 +373,16 @@ class _Purge:
     def heartbeats(self, since: datetime) -> int:
         """All but the newest of each source that is watched, for its lessons. When it was heard last stands with the source."""
         return sum(self._heartbeats_of(source, since) for source in self._sources())
+
+    def consumers(self, since: datetime) -> int:
+        """Tasks that have not used a credential since. In one go: there is a row for each task, not for each of its runs."""
+        return _at_length(partial(self._consumers, consumers.c.last_used_at < since))
+
+    def _consumers(self, old: ColumnElement[bool]) -> int:
+        with self._transaction() as connection:
+            if self.dry_run:
+                return int(connection.execute(select(func.count()).select_from(consumers).where(old)).scalar_one())
+            return connection.execute(delete(consumers).where(old)).rowcount
 
     def _evidence_of(self, kind: Kind, since: datetime) -> int:
         query = select(evidence.c.id, evidence.c.credential_id, evidence.c.investigation_id).where(

@@ -40,6 +40,8 @@ every_release = pytest.mark.parametrize("dump", RELEASES, ids=lambda path: path.
 BEFORE_FLAT_LINES = [path for path in RELEASES if path.stem in ("0.1.0", "0.2.0")]
 before_flat_lines = pytest.mark.parametrize("dump", BEFORE_FLAT_LINES, ids=lambda path: path.stem)
 FLAT_LINES = next(path for path in RELEASES if path.stem == "0.4.0")
+THE_PAGE = next(path for path in RELEASES if path.stem == "0.5.0")
+before_the_page = pytest.mark.parametrize("dump", [*BEFORE_FLAT_LINES, FLAT_LINES], ids=lambda path: path.stem)
 
 
 # -- releases and revisions -----------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def test_what_people_said_of_incidents_to_the_release_of_the_flat_lines_still_ho
     assert [one.expected_by for one in store.incidents.history(About.SOURCE, "asked")] == ["grace"]
 
 
-@every_release
+@before_the_page
 def test_nobody_is_said_to_have_asked_for_what_an_earlier_release_did(
     dump: Path, before, open_store: Callable[..., Store]
 ) -> None:
@@ -288,6 +290,36 @@ def test_nobody_is_said_to_have_asked_for_what_an_earlier_release_did(
         assert credential.provider == ""
         assert {seen.observer.person for seen in store.timeline.page(credential)} <= {None}
         assert {one.observer.person for one in store.timeline.transitions(credential)} <= {None}
+
+
+def test_what_people_did_on_the_page_of_the_release_before_is_known(before, open_store: Callable[..., Store]) -> None:
+    before(THE_PAGE)
+    store = open_store()
+    known = {one.conn_id: one for one in store.credentials.roster()}
+    assert known["approved_by_ada"].provider == "hubspot"
+    assert store.credentials.tokens(known["approved_by_ada"]).refresh_token == "approved_by_ada-refresh-2"
+    assert {seen.observer.person for seen in store.timeline.page(known["probed_by_ada"])} == {"ada"}
+    [_lapsed, revived] = sorted(store.timeline.transitions(known["revived_by_ada"]), key=lambda one: one.id)
+    assert (revived.observer.person, revived.reason) == (
+        "ada",
+        "a person says that it works again: the account is paid again",
+    )
+    begun = store.authorizations.find("state-2", "ada", datetime(2025, 6, 2, 8, 35, tzinfo=timezone.utc))
+    assert (begun.credential.conn_id, begun.secret) == ("probed_by_ada", "verifier-2")
+
+
+@every_release
+def test_a_store_of_an_earlier_release_knows_no_consumers_and_takes_some(
+    dump: Path, before, open_store: Callable[..., Store]
+) -> None:
+    before(dump)
+    store, now = open_store(), datetime.now(timezone.utc)
+    healthy = store.credentials.get("healthy")
+    assert store.consumers.of(["healthy"], now) == {}
+    store.consumers.note(healthy.id, "load_crm", "load", now)
+    [consumer] = store.consumers.of(["healthy"], now)["healthy"]
+    assert (consumer.dag_id, consumer.task_id) == ("load_crm", "load")
+    assert {row["note"] for row in RawSql(store).rows("oauth_guard_heartbeats")} == {""}
 
 
 @every_release

@@ -278,7 +278,7 @@ def purged(store: Store, now: datetime = NOW, **retention: timedelta) -> dict[st
     return went
 
 
-NOTHING_ELSE = {"intents": 0, "authorizations": 0, "heartbeats": 0}
+NOTHING_ELSE = {"intents": 0, "authorizations": 0, "heartbeats": 0, "consumers": 0}
 
 
 def left(store: Store, table: str = "evidence") -> set[int]:
@@ -559,6 +559,21 @@ def test_heartbeats_of_a_source_that_nobody_watches_all_go_once_they_are_old(sto
     store.sources.forget("unknown")
     assert purged(store)["heartbeats"] == 3
     assert len(raw.rows("oauth_guard_heartbeats")) == 1
+
+
+def test_a_task_that_has_not_used_a_credential_for_long_is_no_consumer_of_it_any_more(store: Store, raw: RawSql) -> None:
+    credential = enrolled(store)
+    for task, days in (("daily", 0), ("monthly", 31), ("quarterly", 91), ("gone", 200)):
+        store.consumers.note(credential.id, "load", task, ago(days))
+    assert purged(store)["consumers"] == 2
+    assert [row["task_id"] for row in raw.rows("oauth_guard_consumers")] == ["daily", "monthly"]
+
+
+def test_a_consumer_is_kept_for_as_long_as_it_counts_however_short_heartbeats_are_kept(store: Store) -> None:
+    credential = enrolled(store)
+    for task, days in (("weekly", 8), ("monthly", 29), ("gone", 31)):
+        store.consumers.note(credential.id, "load", task, ago(days))
+    assert purged(store, heartbeats=DAY)["consumers"] == 1
 
 
 def test_each_retention_is_its_own(store: Store) -> None:

@@ -3,7 +3,7 @@
 Fill a SQLite store with the code of that release, in every state there is, under the key of ``making.KEY``; for one that
 is not the first, by upgrading the dump before it. Then::
 
-    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.4.0.sql
+    python -m tests.contract.releases.dump store.db > tests/contract/releases/0.5.0.sql
 
 Before that, write what JSON says as ``\\u00dc`` as the character itself: a backslash is not read alike everywhere.
 """
@@ -28,6 +28,7 @@ TABLES = (
     "sources",
     "watch",
     "heartbeats",
+    "authorizations",
 )
 """In an order in which no row comes before what it refers to; those of the newest release that has a dump."""
 
