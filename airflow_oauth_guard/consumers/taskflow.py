@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.errors import ConfigurationError, CredentialUnusableError
-from airflow_oauth_guard.hooks.session import GuardedSession
-from airflow_oauth_guard.hooks.using import Use
 from airflow_oauth_guard.operators.heartbeat import heartbeat, job_of, running, skip
 from airflow_oauth_guard.operators.require_usable import require_source
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_oauth_guard.hooks.placement import Placement
+    from airflow_oauth_guard.hooks.using import Use
 
 Function = Callable[..., Any]
 
@@ -70,6 +69,9 @@ def guarded(
         @contextmanager
         def begin() -> Iterator[Use]:
             """For the first look at the credential; what fails within is not the function's doing."""
+            # Not sooner: a DAG file that is parsed needs nothing of it.
+            from airflow_oauth_guard.hooks.using import Use
+
             try:
                 yield Use(conn_id)
             except CredentialUnusableError as error:
@@ -79,6 +81,8 @@ def guarded(
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
+            from airflow_oauth_guard.hooks.session import GuardedSession
+
             with begin() as use:
                 use.token()
             with GuardedSession(conn_id, placement=placement, use=use) as session:

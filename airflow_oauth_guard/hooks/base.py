@@ -368,6 +368,11 @@ class OAuthGuardHook(BaseHook):
         )
 
 
+RECONNECT = (
+    "Reconnect it on the OAuth Guard page, put new tokens in its connection, or use `airflow oauth-guard import`."
+)
+
+
 def require_usable(store: Store, credential: Credential, now: datetime) -> None:
     """Raises:
     CredentialUnusableError: Unless there is an access token that a consumer may use.
@@ -385,8 +390,7 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
         store, credential, since=None if ends_later else now - PROBE_SPEAKS_FOR
     ):
         raise CredentialUnusableError(
-            f"Credential `{credential.conn_id}` is expired: its grant is proven dead.{why} Reconnect it: put new "
-            "tokens in its connection, or use `airflow oauth-guard import`."
+            f"Credential `{credential.conn_id}` is expired: its grant is proven dead.{why} {RECONNECT}"
         )
     lapsed_at = credential.life.lapses_at
     past_its_end = lapsed_at is not None and lapsed_at <= now
@@ -394,9 +398,10 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
     if not has_token or (past_its_end and not _probe_showed_life(store, credential, since=lapsed_at)):
         latest = store.credentials.latest_evidence(credential, Kind.REFRESH)
         last = f" The last refresh: {latest.sentence()}." if latest else " It was never refreshed."
+        nothing = "Nothing is known against its grant; the guard keeps asking."
+        outlook = nothing if credential.status is not Status.EXPIRED else f"Its grant is proven dead.{why} {RECONNECT}"
         raise CredentialUnusableError(
-            f"Credential `{credential.conn_id}` has no access token with life left.{last} Nothing is known against its "
-            "grant; the guard keeps asking."
+            f"Credential `{credential.conn_id}` has no access token with life left.{last} {outlook}"
         )
 
 

@@ -8,7 +8,7 @@ import logging
 import operator
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator, get_current_context
@@ -27,7 +27,9 @@ from airflow_oauth_guard.hooks.patience import patiently
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.operators.outlets import carry_rows
 from airflow_oauth_guard.operators.schedules import schedule_of
-from airflow_oauth_guard.store.sources import Heard
+
+if TYPE_CHECKING:
+    from airflow_oauth_guard.store.sources import Heard
 
 F = TypeVar("F", bound=Callable[..., Any])
 

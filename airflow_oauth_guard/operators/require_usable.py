@@ -8,7 +8,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_oauth_guard.domain.sources import Source
 from airflow_oauth_guard.errors import ConfigurationError, CredentialUnusableError
-from airflow_oauth_guard.hooks.base import require_usable
 from airflow_oauth_guard.hooks.config import get_store
 from airflow_oauth_guard.hooks.links import CredentialLink
 from airflow_oauth_guard.hooks.transport import utcnow
@@ -45,6 +44,9 @@ class RequireUsableOperator(BaseOperator):
         self.skip_when_unusable = skip_when_unusable
 
     def execute(self, context: Any) -> str:
+        # Not sooner: a DAG file that is parsed needs no hook.
+        from airflow_oauth_guard.hooks.base import require_usable
+
         store, now = get_store(), utcnow()
         credential = store.credentials.get(self.conn_id)
         try:
