@@ -561,7 +561,9 @@ def test_heartbeats_of_a_source_that_nobody_watches_all_go_once_they_are_old(sto
     assert len(raw.rows("oauth_guard_heartbeats")) == 1
 
 
-def test_a_task_that_has_not_used_a_credential_for_long_is_no_consumer_of_it_any_more(store: Store, raw: RawSql) -> None:
+def test_a_task_that_has_not_used_a_credential_for_long_is_no_consumer_of_it_any_more(
+    store: Store, raw: RawSql
+) -> None:
     credential = enrolled(store)
     for task, days in (("daily", 0), ("monthly", 31), ("quarterly", 91), ("gone", 200)):
         store.consumers.note(credential.id, "load", task, ago(days))

@@ -40,7 +40,14 @@ def left(store) -> tuple[int, int]:
 
 def test_what_is_older_than_ninety_days_goes_and_the_counts_are_returned(store):
     history(store, 200, 91, 89, 1)
-    assert purge() == {"investigations": 0, "evidence": 2, "intents": 0, "authorizations": 0, "heartbeats": 2, "consumers": 0}
+    assert purge() == {
+        "investigations": 0,
+        "evidence": 2,
+        "intents": 0,
+        "authorizations": 0,
+        "heartbeats": 2,
+        "consumers": 0,
+    }
     assert left(store) == (2, 2)
     assert set(purge().values()) == {0}
 
@@ -49,7 +56,14 @@ def test_each_retention_is_an_option(store, monkeypatch):
     history(store, 200, 91, 40, 1)
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__EVIDENCE_RETENTION_DAYS", "150")
     monkeypatch.setenv("AIRFLOW__OAUTH_GUARD__HEARTBEAT_RETENTION_DAYS", "7")
-    assert purge() == {"investigations": 0, "evidence": 1, "intents": 0, "authorizations": 0, "heartbeats": 3, "consumers": 0}
+    assert purge() == {
+        "investigations": 0,
+        "evidence": 1,
+        "intents": 0,
+        "authorizations": 0,
+        "heartbeats": 3,
+        "consumers": 0,
+    }
     assert left(store) == (3, 1)
 
 
