@@ -45,18 +45,23 @@ _OF_STATUS: Mapping[Status, str] = {
     Status.EXPIRED: "Reconnect it, or revive it if you know that its grant works again.",
 }
 
+LOOKED_INTO = "Nothing yet: its refresh failed, which is a question, and it is being looked into."
+
 ANSWER = "Answer the question below: may it be set expired? Reconnecting it answers by itself."
 
 
-def next_step(status: Status, incident: IncidentKind | None, *, is_asked: bool) -> str:
+def next_step(status: Status, incident: IncidentKind | None, *, is_asked: bool, fails: bool = False) -> str:
     """One or two sentences for whoever looks at the credential.
 
     Args:
         incident: What is open about it; None for nothing.
         is_asked: Whether a person is being asked right now if it may be set expired.
+        fails: Whether its last refresh failed.
     """
     if is_asked:
         return ANSWER
+    if status is Status.ACTIVE and incident is None and fails:
+        return LOOKED_INTO
     if status is Status.EXPIRED or incident is None:
         return _OF_STATUS[status]
     return _ABOUT.get(incident, _OF_STATUS[status])

@@ -260,9 +260,7 @@ class OAuthGuardHook(BaseHook):
 
     def run(self, flow: Coroutine[Any, Any, Result]) -> Result:
         """Drive one of the flows below from code that is not asynchronous; it blocks."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not _in_an_event_loop():
             return asyncio.run(flow)
         # A task that is asynchronous itself calls us in its loop, where there can be no second one.
         with ThreadPoolExecutor(1) as thread:
@@ -403,6 +401,15 @@ def require_usable(store: Store, credential: Credential, now: datetime) -> None:
         raise CredentialUnusableError(
             f"Credential `{credential.conn_id}` has no access token with life left.{last} {outlook}"
         )
+
+
+def _in_an_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Its only way to say that there is none.
+        return False
+    return True
 
 
 def _probe_showed_life(store: Store, credential: Credential, since: datetime | None) -> bool:

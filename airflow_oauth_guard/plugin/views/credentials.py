@@ -294,7 +294,12 @@ def credential_page(store: Store, conn_id: str, now: datetime, before: int | Non
     asked = question is not None and question.asked_at is not None and question.answer is None
     return CredentialPageView(
         credential=credential_view(listed),
-        next_step=next_step(credential.status, listed.incident.kind if listed.incident else None, is_asked=asked),
+        next_step=next_step(
+            credential.status,
+            listed.incident.kind if listed.incident else None,
+            is_asked=asked,
+            fails=credential.failures > 0,
+        ),
         expire_policy=credential.expire_policy,
         alert_route=credential.alert_route,
         question=question_view(question) if question else None,

@@ -67,3 +67,9 @@ def test_a_rejected_access_token_wants_a_refresh_and_no_reconnect():
     said = advice(Status.LAPSED)
     assert said.startswith("Refresh it")
     assert "econnect" not in said
+
+
+def test_an_active_credential_whose_refresh_failed_is_not_called_in_order():
+    assert next_step(Status.ACTIVE, None, is_asked=False) == "Nothing: it is in order."
+    assert "being looked into" in next_step(Status.ACTIVE, None, is_asked=False, fails=True)
+    assert next_step(Status.EXPIRED, None, is_asked=False, fails=True).startswith("Reconnect it")
