@@ -25,7 +25,7 @@ from airflow_oauth_guard.domain.incidents import About, Phase
 from airflow_oauth_guard.domain.sources import Source, SqlCount
 from airflow_oauth_guard.domain.status import Status
 from airflow_oauth_guard.domain.windows import LONGEST_WINDOW
-from airflow_oauth_guard.store.database import VERSION_TABLE, Database, _alembic_config
+from airflow_oauth_guard.store.database import NEWEST, VERSION_TABLE, Database, _alembic_config
 from airflow_oauth_guard.store.roster import RosterQuery
 from airflow_oauth_guard.store.store import Store
 from airflow_oauth_guard.store.tables import heartbeats, seeds
@@ -636,3 +636,7 @@ def test_old_evidence_cannot_be_replaced_or_truncated(guarded: Store, sql: RawSq
     else:
         # REPLACE is a DELETE and an INSERT there, and both are allowed: it gives no more than they do.
         sql.run(replacing, **row)
+
+
+def test_the_revision_that_a_store_is_opened_at_is_the_newest_there_is():
+    assert ScriptDirectory.from_config(_alembic_config()).get_current_head() == NEWEST

@@ -6,7 +6,10 @@ import json
 import pkgutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 import airflow_oauth_guard
 from airflow_oauth_guard import domain, grants
@@ -76,6 +79,32 @@ def test_the_store_needs_no_airflow():
     loaded = comes_along("airflow_oauth_guard.store.store")
     assert "airflow" not in loaded
     assert not loaded & {"httpx", "requests", "authlib"}
+
+
+IN_DAG_FILES = (
+    "airflow_oauth_guard.consumers.taskflow",
+    "airflow_oauth_guard.consumers.listener",
+    "airflow_oauth_guard.domain.sources",
+    "airflow_oauth_guard.operators.heartbeat",
+    "airflow_oauth_guard.operators.require_usable",
+)
+
+
+BRINGS_ALEMBIC_ITSELF = pytest.mark.skipif(
+    version("apache-airflow-task-sdk") < "1.2", reason="what Airflow 3.1 imports brings Alembic along"
+)
+
+
+@BRINGS_ALEMBIC_ITSELF
+def test_what_dag_files_import_brings_no_store_no_session_and_no_socket_of_ours():
+    """Airflow parses a DAG file again and again, and each task once more."""
+    heavy = {"alembic", "mako", "requests", "authlib", "joserfc"}
+    assert not comes_along("airflow.sdk", *IN_DAG_FILES) & heavy
+
+
+@BRINGS_ALEMBIC_ITSELF
+def test_a_token_is_had_without_what_only_a_migration_needs():
+    assert not comes_along("airflow_oauth_guard.hooks.using", "airflow_oauth_guard.store.store") & {"alembic", "mako"}
 
 
 def test_the_package_says_what_it_is_for():
