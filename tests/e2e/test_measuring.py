@@ -110,4 +110,5 @@ def test_a_task_reads_an_assets_events_and_what_has_become_of_their_dag(store, l
     assert again.beats == events.beats, "the same event once more"
     assert cause.startswith(f"Likely cause: the last run of DAG `load_contacts`, `{failed.run_id}`, failed at ")
     assert cause.endswith("(task `load`: failed).")
-    assert store.sources.get("crm_contacts").state.last_beat_at == beat.at
+    heard = [(one.rows, one.at > beat.at) for one in store.sources.recent("crm_contacts")]
+    assert heard == [(7, True)], "the listener had heard it, and the event is no second load"

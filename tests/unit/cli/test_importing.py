@@ -42,7 +42,9 @@ IN_2030 = datetime(2030, 1, 1, tzinfo=timezone.utc)
 @pytest.fixture(autouse=True)
 def outside_a_server(monkeypatch):
     # The commands call themselves a server, so that Airflow looks connections up for them; only for this test.
-    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    # Set first: else what the command puts there would stay for the tests to come.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
