@@ -57,6 +57,8 @@ def environment(url: URL, **options: str) -> Iterator[pytest.MonkeyPatch]:
         patch.setenv("AIRFLOW__OAUTH_GUARD__STORE_CONN_ID", "oauth_guard_faults")
         for name, value in options.items():
             patch.setenv(f"AIRFLOW__OAUTH_GUARD__{name.upper()}", value)
+        # Another database under the same name: where the one before was must not be remembered for the rest of a minute.
+        config._address.cache_clear()
         yield patch
 
 
