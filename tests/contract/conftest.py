@@ -16,34 +16,45 @@ import sqlite3
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, Table, create_engine, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from airflow_oauth_guard.store.store import Store
+from airflow_oauth_guard.store.tables import metadata
 
 from .making import KEY
 
 POSTGRES_URL = "OAUTH_GUARD_TEST_POSTGRES_URL"
 MYSQL_URL = "OAUTH_GUARD_TEST_MYSQL_URL"
 
-# -- places: an empty database for every test -----------------------------------------------------------------------
+# -- places: a database for every test ------------------------------------------------------------------------------
 
 
 class SqlitePlace:
     """A new file for every test."""
 
+    def __init__(self, folder: Path) -> None:
+        self._migrated = folder / "store.db"
+
     def empty(self, folder: Path) -> URL:
         for left in folder.glob("store.db*"):
             left.unlink()
         return URL.create("sqlite", database=str(folder / "store.db"))
+
+    def with_tables(self, folder: Path) -> URL:
+        if not self._migrated.exists():
+            _migrate(URL.create("sqlite", database=str(self._migrated)))
+        url = self.empty(folder)
+        shutil.copy(self._migrated, folder)
+        return url
 
 
 class ServerPlace:
@@ -53,12 +64,45 @@ class ServerPlace:
         self._server = server
         self._name = f"oauth_guard_test_{secrets.token_hex(6)}"
         self._clear = clear
+        self._first_rows: dict[Table, list[dict[str, Any]]] = {}
         self.run(f"CREATE DATABASE {self._name}")
 
     def empty(self, _folder: Path) -> URL:
         url = self._server.set(database=self._name)
+        self._first_rows = {}
         self.run(*(statement.format(name=self._name) for statement in self._clear), url=url)
         return url
+
+    def with_tables(self, folder: Path) -> URL:
+        """Tables as a migration leaves them: made once, and emptied for each test, which is faster."""
+        if not self._first_rows:
+            url = self.empty(folder)
+            _migrate(url)
+            with create_engine(url, poolclass=NullPool).connect() as connection:
+                self._first_rows = {table: _rows(connection, table) for table in metadata.sorted_tables}
+            return url
+        url = self._server.set(database=self._name)
+        with create_engine(url, poolclass=NullPool).begin() as connection:
+            changed = [table for table, first in self._first_rows.items() if _rows(connection, table, 2) != first[:2]]
+            self._put_back(connection, changed)
+        return url
+
+    def _put_back(self, connection: Connection, tables: Sequence[Table]) -> None:
+        # The append-only tables refuse to be emptied: to whoever may switch that off, not for us.
+        if not tables:
+            return
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET session_replication_role = replica"))
+            names = ", ".join(table.name for table in tables)
+            connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        else:
+            connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
+            for table in tables:
+                connection.execute(text(f"TRUNCATE TABLE {table.name}"))
+        for table, first in self._first_rows.items():
+            # What referred to a table was emptied with it.
+            if first and not _rows(connection, table, 1):
+                connection.execute(insert(table), first)
 
     def drop(self) -> None:
         # PostgreSQL notices only after a while that a killed process has gone.
@@ -76,9 +120,18 @@ class ServerPlace:
 Place = SqlitePlace | ServerPlace
 
 
+def _migrate(url: URL) -> None:
+    Store(url, KEY).database.engine.dispose()
+
+
+def _rows(connection: Connection, table: Table, most: int | None = None) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(select(table).limit(most)).mappings()]
+
+
 @contextmanager
 def _sqlite() -> Iterator[SqlitePlace]:
-    yield SqlitePlace()
+    with tempfile.TemporaryDirectory(prefix="oauth_guard_contract_") as folder:
+        yield SqlitePlace(Path(folder))
 
 
 @contextmanager
@@ -158,9 +211,15 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.fixture
-def url(place: Place, tmp_path: Path) -> URL:
+def empty_url(place: Place, tmp_path: Path) -> URL:
     """The address of an empty database."""
     return place.empty(tmp_path)
+
+
+@pytest.fixture
+def url(place: Place, tmp_path: Path) -> URL:
+    """The address of a database with the newest tables and nothing in them."""
+    return place.with_tables(tmp_path)
 
 
 @pytest.fixture

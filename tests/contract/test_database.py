@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     from tests.airflow_parts import Connector
 
 
+@pytest.fixture
+def url(empty_url: URL) -> URL:
+    return empty_url
+
+
 def test_the_migration_makes_the_tables_that_the_code_uses(store: Store) -> None:
     with store.database.engine.connect() as connection:
         context = MigrationContext.configure(

@@ -44,6 +44,11 @@ THE_PAGE = next(path for path in RELEASES if path.stem == "0.5.0")
 before_the_page = pytest.mark.parametrize("dump", [*BEFORE_FLAT_LINES, FLAT_LINES], ids=lambda path: path.stem)
 
 
+@pytest.fixture
+def url(empty_url: URL) -> URL:
+    return empty_url
+
+
 # -- releases and revisions -----------------------------------------------------------------------------------------
 
 
