@@ -34,7 +34,7 @@ check: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
 
 # The share of lines and branches the tests reached last; it only rises.
-COVERAGE_FLOOR := 97
+COVERAGE_FLOOR := 98
 
 faults: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.faults $(PARTS)
