@@ -369,6 +369,15 @@ def unmask() -> None:
     _secrets_masker().reset_masker()
 
 
+def forget_backends() -> None:
+    """Airflow 3.3 keeps its secrets backends for as long as the process lives."""
+    try:
+        from airflow.sdk.configuration import clear_secrets_backends_cache
+    except ImportError:  # before Airflow 3.3, which does not keep them
+        return
+    clear_secrets_backends_cache()
+
+
 def probe(server: AuthorizationServer, access_token: str) -> int:
     """What the resource says to this token, past the package."""
     request = Request(server.probe_url, headers={"Authorization": f"Bearer {access_token}"})

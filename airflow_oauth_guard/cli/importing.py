@@ -28,6 +28,7 @@ from airflow_oauth_guard.domain.clock import parse_instant
 from airflow_oauth_guard.domain.evidence import Observer
 from airflow_oauth_guard.errors import ConfigurationError
 from airflow_oauth_guard.grants.settings import DEFAULT_MARGIN
+from airflow_oauth_guard.hooks.registry import CONN_TYPE_PREFIX
 from airflow_oauth_guard.hooks.transport import utcnow
 from airflow_oauth_guard.metadata import connection_types
 from airflow_oauth_guard.store.encryption import fingerprint
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from airflow_oauth_guard.hooks.base import OAuthGuardHook
     from airflow_oauth_guard.store.store import Store
 
-CONN_TYPE_PREFIX = "oauth_guard_"
 WHO = Observer(task_id="airflow oauth-guard import")
 NOTHING_NEW = (
     "nothing new: it has been given these before, and what came of them since is kept; --again goes back to them"

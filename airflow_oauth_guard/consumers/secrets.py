@@ -123,7 +123,7 @@ class GuardedSecretsBackend(BaseSecretsBackend):
                 connection: Connection | None = _ask(backend.get_connection, team_name, conn_id=conn_id)
                 if connection:
                     return connection
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - any backend, any failure; what becomes of it stands there
                 _note_failure(backend, conn_id, error)
         return None
 
@@ -133,7 +133,7 @@ class GuardedSecretsBackend(BaseSecretsBackend):
                 connection: Connection | None = await _aask(backend, team_name, conn_id)
                 if connection:
                     return connection
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - any backend, any failure; what becomes of it stands there
                 _note_failure(backend, conn_id, error)
         return None
 

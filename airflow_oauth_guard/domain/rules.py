@@ -29,7 +29,7 @@ RULES: Mapping[str, str] = {
     "http_5xx": "a status of the server's own failure",
     "http_408": "a status that asks to try again",
     "investigation": "drawn from all the evidence it names, by the conditions for a proof of death",
-    "rejected_twice": "two probes with a pause between were refused because of the token",
+    "rejected_twice": "two probes, or without a probe two requests of consumers, with a pause between were refused because of the token",
     "no_token_to_send": "the store holds no token to send",
     "answer_lost": "a process ended after it may have sent the token and before it kept an answer",
     "reseeded": "a person put other tokens in",

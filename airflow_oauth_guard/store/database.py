@@ -32,7 +32,7 @@ TRIES = 5
 VERSION_TABLE = "oauth_guard_alembic_version"
 
 NEWEST = "0005"
-"""The newest revision of ``migrations/``. A store that has it is opened without Alembic, which takes a quarter of a second
+"""The newest revision of ``migrations/``. A store that has it is opened without Alembic, which takes some tenths of a second
 to import: each task opens one."""
 
 SQLITE_BUSY_MILLISECONDS = 30_000

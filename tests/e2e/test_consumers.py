@@ -34,7 +34,7 @@ from airflow_oauth_guard.hooks.registry import get_hook
 from airflow_oauth_guard.hooks.session import GuardedSession
 from airflow_oauth_guard.hooks.using import get_token
 from airflow_oauth_guard.store.store import Store
-from tests.airflow_parts import rows, utcnow
+from tests.airflow_parts import forget_backends, rows, utcnow
 from tests.authorization_server.client import OPENER, AuthorizationServer
 from tests.e2e.test_graph import run
 from tests.faults.databases import OwnServer, UnavailableError, own_server
@@ -164,20 +164,11 @@ def crm(provider, api, store, monkeypatch) -> Iterator[AuthorizationServer]:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(description))
     monkeypatch.setenv("AIRFLOW_VAR_CRM_CONTACTS_URL", f"{api.url}/contacts")
     monkeypatch.setenv("AIRFLOW__WORKERS__SECRETS_BACKEND", BACKEND)
-    _forget_backends()
+    forget_backends()
     store.sources.register([Source(SOURCE, Learned(), credential=CREDENTIAL)], utcnow())
     yield provider
     monkeypatch.undo()
-    _forget_backends()
-
-
-def _forget_backends() -> None:
-    """Airflow 3.3 keeps its backends for as long as the process lives."""
-    try:
-        from airflow.sdk.configuration import clear_secrets_backends_cache
-    except ImportError:
-        return
-    clear_secrets_backends_cache()
+    forget_backends()
 
 
 def pipeline(way: str, retries: int = 0) -> Any:

@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 
 from airflow_oauth_guard.hooks import config
 from airflow_oauth_guard.store.store import Store
-from tests.airflow_parts import PLANTED, make_due, rows
+from tests.airflow_parts import PLANTED, forget_backends, make_due, rows
 from tests.authorization_server.client import AuthorizationServer
 from tests.e2e.test_graph import run
 
@@ -48,18 +48,10 @@ def store(tmp_path, monkeypatch) -> Store:
 @pytest.fixture(params=["WORKERS__SECRETS_BACKEND", "SECRETS__BACKEND"])
 def installed(request, monkeypatch):
     """In workers and triggerers alone, or in every process of Airflow."""
-
-    def forget() -> None:
-        try:
-            from airflow.sdk.configuration import clear_secrets_backends_cache
-        except ImportError:  # before Airflow 3.3, which does not keep them
-            return
-        clear_secrets_backends_cache()
-
     monkeypatch.setenv(f"AIRFLOW__{request.param}", BACKEND)
-    forget()
+    forget_backends()
     yield request.param.partition("__")[0].lower()
-    forget()
+    forget_backends()
 
 
 @pytest.fixture

@@ -38,22 +38,13 @@ from airflow_oauth_guard.errors import (
     StoreUnavailableError,
 )
 from airflow_oauth_guard.hooks import config, patience
-from tests.airflow_parts import PLANTED, expire, lapse, make_due, probe
+from tests.airflow_parts import PLANTED, expire, forget_backends, lapse, make_due, probe
 
 pytestmark = pytest.mark.airflow
 
 BACKEND = "airflow_oauth_guard.consumers.secrets.GuardedSecretsBackend"
 LOCAL = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 SINCE_3_3 = refusals.AirflowSecretsBackendAccessDenied is not None
-
-
-def forget_backends() -> None:
-    """Airflow 3.3 keeps its backends for as long as the process lives."""
-    try:
-        from airflow.sdk.configuration import clear_secrets_backends_cache
-    except ImportError:
-        return
-    clear_secrets_backends_cache()
 
 
 @pytest.fixture
